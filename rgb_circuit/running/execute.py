@@ -82,15 +82,16 @@ def _products_in_float32():
         before = torch.get_float32_matmul_precision()
     except RuntimeError:
         # Somebody set it by backend, and then torch does not say it of all.
-        backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
-        each = [backend.fp32_precision for backend in backends]
-        for backend in backends:
-            backend.fp32_precision = "ieee"
+        backends: Any = torch.backends
+        parts = backends.cuda.matmul, backends.mkldnn.matmul
+        each = [part.fp32_precision for part in parts]
+        for part in parts:
+            part.fp32_precision = "ieee"
         try:
             yield
         finally:
-            for backend, precision in zip(backends, each):
-                backend.fp32_precision = precision
+            for part, precision in zip(parts, each):
+                part.fp32_precision = precision
         return
     if before == "highest":
         yield
