@@ -81,19 +81,17 @@ def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) 
     template, trouble = _template(processor, written)
     if template is not None:
         return TEMPLATE if template.split() == TEMPLATE.split() else template
-    advice = (
-        "give its processor one that writes content[i]['text'] and an image token, such as that of "
-        "llava-hf/llava-1.5-7b-hf"
-    )
-    whose = "processor.chat_template, chat_template.jinja"
     if getattr(processor, "chat_template", None):
         raise InputError(
-            f"the chat template of {name!r} {trouble}; {advice}, or none ({whose}), to be asked in "
-            "the words of LLaVA-1.5"
+            f"the chat template of {name!r} {trouble}; give its processor one that writes "
+            "content[i]['text'] and an image token, such as that of llava-hf/llava-1.5-7b-hf, or "
+            "none (processor.chat_template, chat_template.jinja), to be asked in the words of "
+            "LLaVA-1.5"
         )
     warnings.warn(
         f"{name!r} is asked in the words of LLaVA-1.5: its processor has no chat template, and "
-        f"that of its tokenizer {trouble}; if it was made for others, {advice} ({whose})",
+        f"that of its tokenizer {trouble}; if it was made for other words, give its processor one "
+        "that writes them (processor.chat_template, chat_template.jinja)",
         stacklevel=2,
     )
     return TEMPLATE
