@@ -45,6 +45,8 @@ class Vlm:
             one another), or ``"all"``.
         softcap: where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2;
             else None.
+        rounding: by what share float32 may round a probability of attention otherwise when it is
+            computed anew, which its scores' size says; 0 in half precision.
         server: the NDIF server that holds the weights, or None where this process does.
         commit: of a hub repository: the commit that was read here; None for a folder.
         forms: prompt → the forms of answers there, the one that the model prefers first, as far as
@@ -74,6 +76,7 @@ class Vlm:
     token_of: Callable[[Vlm, str, str], int]
     ahead: str = "none"
     softcap: float | None = None
+    rounding: float = 0.0
     server: Server | None = None
     commit: str | None = None
     forms: dict[str, tuple[str, ...]] = field(default_factory=dict)

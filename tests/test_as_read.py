@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from vocabularies import byte_level, llama_like
 
 import rgb_circuit as rgb
-from rgb_circuit.conversation import prompt
+from rgb_circuit.conversation import TEMPLATE, prompt
 from rgb_circuit.loading.checkpoints import skeleton
 from rgb_circuit.models import small
 from rgb_circuit.models.random import random_llava
@@ -357,3 +357,23 @@ def test_a_chat_template_that_writes_both_is_asked_in(parts):
     model = rgb.wrap(module, processor, name="both")
     assert model.template == "USER: <image> : {question} ?\nASSISTANT:"
     assert model.prompt("Which {color}?") == "USER: <image> : Which {color}? ?\nASSISTANT:"
+
+
+def test_a_chat_template_that_stands_with_the_tokenizer_alone_is_asked_in(parts):
+    module, processor = parts[0], copy.deepcopy(parts[1])
+    processor.chat_template = None
+    processor.tokenizer.chat_template = EACH + "<image> {% else %}: {{ c['text'] }}" + REST
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = rgb.wrap(module, processor, name="older")
+    assert model.template == "USER: <image> : {question}\nASSISTANT:"
+
+
+@pytest.mark.parametrize("kind", ["content is a string", "no picture"])
+def test_a_language_models_own_chat_template_is_told_and_left(kind, parts):
+    module, processor = parts[0], copy.deepcopy(parts[1])
+    processor.chat_template = None
+    processor.tokenizer.chat_template, sentence = LOSING[kind]
+    said = f"asked in the words of LLaVA-1.5: .*that of its tokenizer .*{sentence}"
+    with pytest.warns(UserWarning, match=said):
+        assert rgb.wrap(module, processor, name="lost").template == TEMPLATE

@@ -462,6 +462,12 @@ def test_a_weight_format_that_needs_a_package_says_which(folder):
         rgb.load(str(folder))
 
 
+def test_a_quantisation_that_is_not_applied_is_told(folder):
+    change(folder / "config.json", quantization_config={"quant_method": "bogus"})
+    with pytest.warns(UserWarning, match=r"quantised \('bogus'\), but .* in float32"):
+        rgb.load(str(folder))
+
+
 def test_a_device_that_does_not_exist_is_refused(folder):
     with pytest.raises(
         rgb.InputError, match="cannot load the weights .*device_map={'': 'nowhere:3'}.*a device"

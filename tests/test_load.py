@@ -10,6 +10,7 @@ import torch
 from transformers import BertConfig, BertModel, LlavaForConditionalGeneration
 
 import rgb_circuit as rgb
+from analyses.study.check import check
 from rgb_circuit import loading
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import COLORS
@@ -307,6 +308,38 @@ def test_numbers_are_the_same_whatever_torchs_default_number_format(grouped):
         assert torch.get_default_dtype() is torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def set_backend():
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize(
+    "asked", [lambda: torch.set_float32_matmul_precision("high"), set_backend], ids=["all", "a GPU"]
+)
+def test_numbers_are_the_same_whether_a_gpu_may_round_to_tf32(grouped, asked, monkeypatch):
+    plain, cuda = torch.nn.functional.linear, torch.backends.cuda.matmul
+
+    def rounded(numbers):
+        return ((numbers.contiguous().view(torch.int32) + 2**12) & -(2**13)).view(torch.float32)
+
+    def as_on_a_gpu(given, weight, bias=None):
+        if cuda.fp32_precision == "tf32":
+            given, weight = rounded(given), rounded(weight)
+        return plain(given, weight, bias)
+
+    trials = rgb.rgb_trials(grouped, 1)
+    wanted = frames(grouped, trials)
+    monkeypatch.setattr(torch.nn.functional, "linear", as_on_a_gpu)
+    asked()
+    try:
+        model = rgb.load(grouped.name)
+        for frame, other in zip(frames(model, trials), wanted, strict=True):
+            pd.testing.assert_frame_equal(frame, other)
+        assert check(model, trials=1, progress=False).agrees
+        assert cuda.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from importlib import import_module
 
 import families
 import pandas as pd
@@ -697,3 +698,20 @@ def test_parts_in_several_number_formats_are_named(made):
         match=r"in float32 \(.*\) and float64 \(lm_head.weight\), so bring them into one",
     ):
         rgb.wrap(*made, name="mine")
+
+
+def test_a_vision_tower_in_another_format_than_the_rest_is_told_as_that():
+    module, processor = random_llava(layers=2)
+    module.model.vision_tower.to(torch.bfloat16)
+    with pytest.raises(rgb.InputError, match="fails on a picture .*; its weights are in bfloat16"):
+        rgb.wrap(module, processor, name="mixed")
+
+
+def test_a_processor_that_makes_no_pixels_is_told_by_what_it_makes(monkeypatch):
+    monkeypatch.setattr(
+        import_module("rgb_circuit.loading.probe"),
+        "inputs_of",
+        lambda *given: {"input_ids": torch.tensor([[0]]), "patches": None},
+    )
+    with pytest.raises(rgb.InputError, match="makes no pixel_values .* but input_ids, patches;"):
+        rgb.wrap(*random_llava(layers=2), name="odd")

@@ -8,6 +8,7 @@ import sys
 
 import families
 import pytest
+import torch
 
 import rgb_circuit as rgb
 from analyses.command import main
@@ -15,6 +16,8 @@ from analyses.command.as_options import as_options
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 from rgb_circuit.module import layout
+from rgb_circuit.programs.capture import attention_gaps, capture
+from rgb_circuit.prompts import encode
 from rgb_circuit.running import checks
 
 PLAY = [sys.executable, "-m", "rgb_circuit", "play", "--trials", "2"]
@@ -118,7 +121,29 @@ def test_image_tokens_that_are_no_grid_are_told_as_they_are(count, seen, monkeyp
 def test_attention_of_another_form_is_told_by_how_much(grouped):
     with pytest.raises(rgb.InputError, match="attention in layer 1 .* by 0.3 of the largest"):
         checks.check_attention(grouped, [0.0, 0.3])
-    checks.check_attention(grouped, [0.0, 0.01])
+    with pytest.raises(rgb.InputError, match="by 0.01 of the largest"):
+        checks.check_attention(grouped, [0.0, 0.01])
+    checks.check_attention(grouped, [0.0, 5e-5])
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+def test_rounding_of_scores_as_large_as_qwens_is_no_other_attention(kernel):
+    module, processor = random_llava(layers=2, heads=2, kv_heads=2, d_head=64, width=128, grid=12)
+    for layer in module.model.language_model.layers:
+        for part in (layer.self_attn.q_proj, layer.self_attn.k_proj):
+            # Places that rotary angles hardly turn, so that all keys are liked alike.
+            bias = torch.zeros(2, 2, 32)
+            bias[..., -4:] = 100.0
+            part.bias = torch.nn.Parameter(bias.flatten())
+    module.set_attn_implementation(kernel)
+    model = rgb.wrap(module, processor, name="biased")
+    trials = rgb.rgb_trials(model, 1)
+    assert 1e-4 < model.rounding < 1e-2
+    inputs = encode(model, [(trials[0], "clean")])
+    with torch.no_grad():
+        captured = capture(model.nnsight, (2, 64), inputs, 0, ["attention"])
+    assert (max(attention_gaps(captured)) > 1e-4) == (kernel == "eager")
+    checks.check_attention(model, attention_gaps(captured))
 
 
 def test_a_picture_or_table_that_git_lfs_has_not_fetched_is_named(tmp_path):

@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from ..edits import OF_ATTENTION, Edit
 from ..programs.capture import by_place, first_of, language_model, nudged, with_first
 from ..prompts import encode, locate
-from ..running.execute import one_at_a_time
+from ..running.execute import numbers_as_usual, one_at_a_time
 from ..trial import Trial
 from ..vlm import Vlm
 
@@ -124,6 +124,7 @@ def _given(model, trial, target, edit, seen):
     return there(seen[trial.name, edit.source])
 
 
+@numbers_as_usual()
 def _made_again(model, edit, own, source):
     """A head's z, (positions, d_head), as its attention makes it of the target's queries, keys and
     values with one of these, or the pattern, from the source's run."""
@@ -149,6 +150,7 @@ def _made_again(model, edit, own, source):
     return (scores.softmax(-1) @ parts["value"][group]).to(own.kept[edit.layer, "z"])
 
 
+@numbers_as_usual()
 @torch.no_grad()
 def _forward(model, inputs, writes: Writes | None = None, layers=()):
     """One forward of the bare model.
@@ -242,6 +244,7 @@ def _noting(decoder, layers, found):
         yield
 
 
+@numbers_as_usual()
 @torch.no_grad()
 def _read(model, state, tokens):
     """Logits of some tokens, float32 on the CPU, (tokens,), from a final state (width,)."""

@@ -3,6 +3,8 @@ it."""
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, first_line
@@ -58,40 +60,56 @@ def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) 
     """The model's own conversation, with ``<image>`` where the picture goes and ``{question}``
     where the question does.
 
-    It is the processor's chat template. Without one, or where that is LLaVA-1.5's but for line
-    breaks, it is the literal prompt of the seed note, so that the published experiment is asked as
-    it was published.
+    It is the processor's chat template, or where it has none the tokenizer's, where older
+    repositories keep it. Without one, or where that is LLaVA-1.5's but for line breaks, it is the
+    literal prompt of the seed note, so that the published experiment is asked as it was published.
+    A tokenizer's may be that of the language model alone, which knows no pictures: then there is
+    none, and a warning says so.
 
     Raises:
-        InputError: a chat template that fails, or that does not write the question as it is and the
-            picture once.
+        InputError: a chat template of the processor that fails, or that does not write the question
+            as it is and the picture once.
     """
-    if not getattr(processor, "chat_template", None):
-        return PALIGEMMA if config.model_type == "paligemma" else TEMPLATE
+    if getattr(processor, "chat_template", None):
+        written = processor.apply_chat_template
+    elif config.model_type == "paligemma":
+        return PALIGEMMA
+    elif getattr(processor.tokenizer, "chat_template", None):
+        written = partial(processor.tokenizer.apply_chat_template, tokenize=False)
+    else:
+        return TEMPLATE
+    template, trouble = _template(processor, written)
+    if template is not None:
+        return TEMPLATE if template.split() == TEMPLATE.split() else template
+    if getattr(processor, "chat_template", None):
+        raise InputError(
+            f"the chat template of {name!r} {trouble}; give its processor one that writes "
+            "content[i]['text'] and an image token, such as that of llava-hf/llava-1.5-7b-hf, or "
+            "none (processor.chat_template, chat_template.jinja), to be asked in the words of "
+            "LLaVA-1.5"
+        )
+    warnings.warn(
+        f"{name!r} is asked in the words of LLaVA-1.5: its processor has no chat template, and "
+        f"that of its tokenizer {trouble}; if it was made for other words, give its processor one "
+        "that writes them (processor.chat_template, chat_template.jinja)",
+        stacklevel=2,
+    )
+    return TEMPLATE
+
+
+def _template(processor, written):
+    """The template that a chat template amounts to, or None and why there is none; ``written``
+    applies it to a conversation."""
     # A question as people ask it: a template may do other things to a placeholder.
     content = [{"type": "image"}, {"type": "text", "text": EXAMPLE_QUESTION}]
     try:
-        text = processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True
-        )
+        text = written([{"role": "user", "content": content}], add_generation_prompt=True)
     # A template raises whatever it likes.
     except Exception as error:
-        raise _refusal(
-            name, f"fails on a question about a picture ({first_line(error)})"
-        ) from error
+        return None, f"fails on a question about a picture ({first_line(error)})"
     text = once_begun(processor.tokenizer, text).replace(processor.image_token, "<image>")
     if text.count(EXAMPLE_QUESTION) != 1 or "{question}" in text:
-        raise _refusal(name, f"does not write a question once, as it is asked (it writes {text!r})")
-    if text.count("<image>") != 1:
-        times = text.count("<image>")
-        raise _refusal(name, f"writes the picture {times} times, not once (it writes {text!r})")
-    template = text.replace(EXAMPLE_QUESTION, "{question}")
-    return TEMPLATE if template.split() == TEMPLATE.split() else template
-
-
-def _refusal(name, what):
-    return InputError(
-        f"the chat template of {name!r} {what}; give its processor one that writes "
-        "content[i]['text'] and an image token, such as that of llava-hf/llava-1.5-7b-hf, or none "
-        "(processor.chat_template, chat_template.jinja), to be asked in the words of LLaVA-1.5"
-    )
+        return None, f"does not write a question once, as it is asked (it writes {text!r})"
+    if (times := text.count("<image>")) != 1:
+        return None, f"writes the picture {times} times, not once (it writes {text!r})"
+    return text.replace(EXAMPLE_QUESTION, "{question}"), None

@@ -50,9 +50,11 @@ def fingerprint(model: Vlm) -> dict[str, Any]:
 
 
 def chat_template(processor: ProcessorMixin) -> str | None:
-    """A hash of the chat template as it is written, before anything is filled in; None without
-    one."""
-    source = getattr(processor, "chat_template", None)
+    """A hash of the chat template as it is written, before anything is filled in: the processor's,
+    else its tokenizer's; None without one."""
+    source = getattr(processor, "chat_template", None) or getattr(
+        processor.tokenizer, "chat_template", None
+    )
     return _hash(source) if source else None
 
 

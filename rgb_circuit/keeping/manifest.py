@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ..conversation import question_of
 from ..errors import InputError
 from ..files.results import existing, write_bytes
@@ -62,7 +60,6 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "device": None if model.server else model.nnsight.device.type,
         "attention": model.config.text_config._attn_implementation,
         "vision_attention": model.config.vision_config._attn_implementation,
-        "matmul_precision": None if model.server else torch.get_float32_matmul_precision(),
         "answer_form": form_at(model, model.prompt(task.questions[0]), task.vocabulary)
         if task.vocabulary
         else None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -268,7 +269,26 @@ def read_weights(found: Checkpoint, config: PreTrainedConfig, **options) -> PreT
     except FOREIGN as error:
         raise InputError(_unread(found, error, options)) from error
     _check_complete(found.name, report)
+    _say_unquantised(found.name, config, module)
     return module
+
+
+def _say_unquantised(name, config, module):
+    """Warn if a configuration says that weights are quantised, and transformers loads them as if
+    they were not: it does not know the method, or has no kernel for it here."""
+    given = [
+        part.quantization_config
+        for part in (config, config.text_config)
+        if getattr(part, "quantization_config", None)
+    ]
+    if given and getattr(module, "hf_quantizer", None) is None:
+        warnings.warn(
+            f"config.json of {name!r} says that its weights are quantised "
+            f"({given[0].get('quant_method')!r}), but transformers applies no such quantisation "
+            f"here, so it runs on plain weights in {str(module.dtype).removeprefix('torch.')}, "
+            "which may give other numbers than where it is quantised",
+            stacklevel=3,
+        )
 
 
 def _unread(found, error, options):

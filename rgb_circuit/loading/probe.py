@@ -16,13 +16,13 @@ from ..boards import draw
 from ..errors import FOREIGN, InputError, first_line
 from ..module.hooks import hooks_watched
 from ..module.layout import Layout
-from ..module.modules import softcap_of
+from ..module.modules import in_one_format, softcap_of
 from ..module.nnsight_internals import OutOfOrderError, SourceNotAvailable
 from ..programs.capture import language_model
 from ..programs.probed import probed as program
 from ..prompts.asking import VOTERS
 from ..prompts.inputs import inputs_of
-from ..running.checks import RESUMED, RESUMED_HALF
+from ..running.checks import resumed
 from ..running.execute import numbers_as_usual
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def probe(
         asked: the prompt of all pictures.
 
     Returns:
-        ``likeliest, dtype, softcap`` of `programs.probed`, and ``ahead`` of `Vlm`.
+        ``likeliest, dtype, softcap, rounding`` of `programs.probed`, and ``ahead`` of `Vlm`.
 
     Raises:
         InputError: a model that cannot be analysed, with the reason.
@@ -112,12 +112,18 @@ def probe(
         "likeliest": probed["likeliest"],
         "dtype": probed["dtype"],
         "softcap": probed["softcap"],
+        "rounding": probed["rounding"],
         "ahead": _ahead(probed["furthest"], image),
     }
 
 
 def _check_untouched(board, inputs, name):
     """Refuse a processor that resamples a picture of the size that it was said to show as it is."""
+    if "pixel_values" not in inputs:
+        raise InputError(
+            f"the processor of {name!r} makes no pixel_values of a picture, but "
+            f"{', '.join(inputs)}; give one that does, such as LlavaProcessor"
+        )
     shown = torch.unique(inputs["pixel_values"].float().round(decimals=4))
     # Two colours in three channels, and the value of padding.
     if len(shown) > 7:
@@ -154,7 +160,7 @@ def _bare(wrapped, inputs, name):
         raise
     except FOREIGN as error:
         plain = (
-            _in_one_format(wrapped._module)
+            in_one_format(wrapped._module)
             or "use a model that answers about a picture in transformers"
         )
         advice = _way_out(error, plain)
@@ -171,21 +177,6 @@ def _bare(wrapped, inputs, name):
             f"run once each, in that order; {PLAIN}"
         )
     return logits
-
-
-def _in_one_format(module):
-    """What to do where parts of a model have other number formats than the rest; None where they
-    have one."""
-    formats: dict[torch.dtype, str] = {}
-    for where, weights in module.named_parameters():
-        if weights.is_floating_point():
-            formats.setdefault(weights.dtype, where)
-    if len(formats) < 2:
-        return None
-    each = " and ".join(
-        f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items()
-    )
-    return f"its weights are in {each}, so bring them into one, such as model.to(torch.float32)"
 
 
 def _way_out(error, otherwise):
@@ -213,7 +204,7 @@ def _check(probed, heads, server, name):
     if not probed["traced"] <= 2e-3:
         refuse("its logits inside a trace differ from the bare forward", "traced")
     # The same product twice, so that in float32 even a weak cap shows.
-    if not probed["unembedded"] <= (1e-5 if probed["dtype"] == "float32" else 2e-3):
+    if not probed["unembedded"] <= (1e-4 if probed["dtype"] == "float32" else 2e-3):
         refuse(
             "its logits are not lm_head of what its final norm returns, as with a soft cap or a "
             "multiplier",
@@ -225,7 +216,7 @@ def _check(probed, heads, server, name):
         refuse("zeroing every head leaves its logits unchanged")
     if not probed["o_proj"] <= (1e-4 if probed["dtype"] == "float32" else 1e-2):
         refuse("o_proj of the heads' outputs is not what its attention block returns", "o_proj")
-    if not probed["swept"] <= (RESUMED if probed["dtype"] == "float32" else RESUMED_HALF):
+    if not probed["swept"] <= resumed(getattr(torch, probed["dtype"]), probed["rounding"]):
         refuse(
             "a forward that goes on from the keys and values of another does not give what a whole "
             "one gives",

@@ -19,6 +19,7 @@ from tokenizers import AddedToken
 from transformers import LlavaProcessor, PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from ..errors import FOREIGN, InputError, first_line
+from ..module.modules import in_one_format
 from ..module.uncut import uncut
 
 # Stands for the picture in every prompt.
@@ -186,9 +187,10 @@ def _features(module, pixels, strategy, name):
             return_dict=True,
         )
     except FOREIGN as error:
+        way_out = in_one_format(module) or "use a LLaVA with a CLIP or SigLIP tower"
         raise InputError(
             f"the vision tower of {name!r} ({module.config.vision_config.model_type}) fails on a "
-            f"picture ({first_line(error)}); use a LLaVA with a CLIP or SigLIP tower"
+            f"picture ({first_line(error)}); {way_out}"
         ) from error
     return sum(len(features) for features in found.pooler_output)
 

@@ -211,6 +211,21 @@ def _held(text, layers, lacking):
     return f"{where} holds {', '.join(held)}"
 
 
+def in_one_format(module: torch.nn.Module) -> str | None:
+    """What to do where parts of a model have other number formats than the rest; None where they
+    have one."""
+    formats: dict[torch.dtype, str] = {}
+    for where, weights in module.named_parameters():
+        if weights.is_floating_point():
+            formats.setdefault(weights.dtype, where)
+    if len(formats) < 2:
+        return None
+    each = " and ".join(
+        f"{str(dtype).removeprefix('torch.')} ({where})" for dtype, where in formats.items()
+    )
+    return f"its weights are in {each}, so bring them into one, such as model.to(torch.float32)"
+
+
 def softcap_of(config: PreTrainedConfig) -> float | None:
     """What caps a model's logits (`Vlm.softcap`), if the model does as its language model's
     configuration says; the name is the same in all families."""

@@ -12,18 +12,24 @@ if TYPE_CHECKING:
     from ..vlm import Vlm
 
 # How far the logits of a forward that goes on from another's keys and values may be from that
-# one's, as fractions of the largest. In half precision the two round otherwise.
+# one's, as fractions of the largest, beside `Vlm.rounding`. In half precision the two round
+# otherwise.
 RESUMED, RESUMED_HALF = 1e-4, 5e-2
 
-# How far softmax(queries · keys) @ values may be from z, as a fraction of the largest. Half
-# precision rounds the pattern before it meets the values.
+# How far softmax(queries · keys) @ values may be from z, as a fraction of the largest, beside
+# `Vlm.rounding`. Half precision rounds the pattern before it meets the values.
 ATTENDED, ATTENDED_HALF = 1e-4, 2e-2
+
+
+def resumed(dtype: torch.dtype, rounding: float) -> float:
+    """How far a forward that goes on from another may be from it; ``rounding`` as in `Vlm`."""
+    return min(RESUMED + rounding, RESUMED_HALF) if dtype == torch.float32 else RESUMED_HALF
 
 
 def check_unedited(model: Vlm, drift: float, length: int) -> None:
     """Raise ModelError if a run that edits nothing does not end where the model's own run does;
     given `sweep`'s ``drift``."""
-    if drift <= (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+    if drift <= resumed(model.dtype, model.rounding):
         return
     raise ModelError(
         f"a run of {model.name} that edits nothing moves its logits by {drift:.2g} of the largest "
@@ -35,7 +41,7 @@ def check_unedited(model: Vlm, drift: float, length: int) -> None:
 def check_paths(model: Vlm, gap: float) -> None:
     """Raise ModelError if the residual stream is no sum along which a path can be told apart, given
     the ``gap`` of `programs.paths`."""
-    if gap > (RESUMED if model.dtype == torch.float32 else RESUMED_HALF):
+    if gap > resumed(model.dtype, model.rounding):
         raise ModelError(
             f"in {model.name} the residual stream does not pass a layer unchanged, or the layer "
             f"makes other queries, keys or values of it than in its own run (by {gap:.2g} of the "
@@ -65,9 +71,11 @@ def check_finite(model: Vlm, finite: bool) -> None:
 def check_attention(model: Vlm, gaps: list[float]) -> None:
     """Raise ModelError if attention is something else than softmax(queries · keys) @ values, given
     `attention_gaps`."""
+    exact = model.dtype == torch.float32
+    limit = min(ATTENDED + model.rounding, ATTENDED_HALF) if exact else ATTENDED_HALF
     for layer, gap in enumerate(gaps):
         # What is no number is refused too.
-        if not gap <= (ATTENDED if model.dtype == torch.float32 else ATTENDED_HALF):
+        if not gap <= limit:
             raise ModelError(
                 f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ "
                 f"values: that misses its z by {gap:.2g} of the largest, as where heads have "

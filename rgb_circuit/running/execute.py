@@ -61,10 +61,43 @@ def check_model(model: "Vlm") -> None:
 
 @contextmanager
 def numbers_as_usual() -> Iterator[None]:
-    """Within, new tensors are float32 unless a program says otherwise, as torch itself has it."""
+    """Within, new tensors are float32 unless a program says otherwise, and float32 matrices are
+    multiplied as such, as torch itself has it.
+
+    TF32 would round what is multiplied to 10 bits, and differently in a forward that goes on from
+    another's keys and values than in a whole one: by up to a hundredth of the largest logit.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with _products_in_float32():
+            yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def _products_in_float32():
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        # Somebody set it by backend, and then torch does not say it of all.
+        backends: Any = torch.backends
+        parts = backends.cuda.matmul, backends.mkldnn.matmul
+        each = [part.fp32_precision for part in parts]
+        for part in parts:
+            part.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            for part, precision in zip(parts, each):
+                part.fp32_precision = precision
+        return
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
