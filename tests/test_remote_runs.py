@@ -80,8 +80,8 @@ def test_a_run_on_a_server_leaves_what_a_run_here_leaves(planted_run, run_there,
 def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
     # Each trial by itself: the first four are played alone, before all else; then the first half is
     # played and measured, with where every head looks on three and the noise of four, for the page;
-    # then the second half, with direct effects of two more. Then stand-ins, and frozen heads. Of
-    # the closer look together, for half the trials what is averaged and patched, and for three where
+    # then the second half, with direct effects of two more. Then stand-ins, and frozen heads. The
+    # closer look, together: for half the trials what is averaged and patched, and for three where
     # the heads found look, and what is answered while they look elsewhere.
     each = [(4, 4), (6, 6 + 6 + 3 + 4), (6, 6 + 2)]
     through, look = [(12, 12), (12, 12)], (6 + 3, 2 * 6 + 3 + 3)
