@@ -71,7 +71,7 @@ SECTION = Section(
         optional=[
             {"attention": "trial condition layer head row column attention"},
             {"roles": "layer head role"},
-            {"looks": "picture text"},
+            {"looks": "trial condition picture text"},
         ],
     ),
     values=_values,
