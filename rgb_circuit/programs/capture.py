@@ -447,5 +447,7 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
     gaps = []
     for layer, z in enumerate(captured.z):
         again = recombined(captured, layer)
-        gaps.append(float((again - z).abs().max() / z.abs().max()))
+        # A layer may read nothing at all.
+        largest = z.abs().max().clamp_min(torch.finfo(z.dtype).tiny)
+        gaps.append(float((again - z).abs().max() / largest))
     return gaps
