@@ -96,7 +96,7 @@ def test_all_accepted_words_count_and_are_named_on_the_page(done):
     says = frames["rows_used"].set_index("trial")["says"].loc[names]
     assert set(says) == {"right is read as 'red' or 'white'"}
     page = (done[2] / "report.html").read_text()
-    assert page.count("red / white") > 2
+    assert "red / white" in page
 
 
 def test_its_trials_are_read_again_without_model_and_columns_file(done, monkeypatch):

@@ -218,7 +218,7 @@ def test_the_table_of_accuracy_names_all_words_that_are_accepted_for_an_answer()
     table = accuracy(played, trials).query("by == 'answer'")
     assert table[["level", "right", "n"]].values.tolist() == [
         ["blue", 0, 1],
-        ["cyan / red / black", 1, 2],
+        ["cyan / Red / black", 1, 2],
     ]
     assert table["chance"].tolist() == [0.5, 0.5]
 

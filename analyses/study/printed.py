@@ -191,7 +191,7 @@ def _panels(model, found, positions):
         heads = [f"{brief(role)}, when {brief(target)}" for target, role in found.which.values()]
         print(digits.table(table).set_axis(heads, axis=1).to_string())
         if not shown(tested(found.effects, found.which, trials=found.trials)).any():
-            print(f"None is shown to move it by {LEAST_SAID} or more.")
+            print(f"No head is shown to move it by {LEAST_SAID} or more.")
     rounding = mean_floor(found.effects.attrs["noise_floor"], len(found.trials))
     number = str(model.dtype).removeprefix("torch.")
     if rounding:
