@@ -92,7 +92,7 @@ def test_numbers_under_the_marks_are_the_frames(folder, html):
             assert item["gaps"][0] == pytest.approx(source - target, rel=1e-3)
     # The carrier restores what there is, the looker nothing.
     assert data["heads"] == ["2.1", "1.3"] and np.nanmin(found[0, 0]) > 5 > 0.1 > found[0, 1].max()
-    assert "the most of the 2 heads that were restored" in html
+    assert "none of the 2 heads that were restored is shown to move the logit" in html
     # Of drawn or of own pictures, a cluster is marked as such: two rows are one pair.
     kin = [item["name"] for item in data["items"] if item["cluster"] is not None]
     assert kin == [data["items"][0]["name"], "swapped"]
@@ -113,7 +113,7 @@ def test_a_word_is_read_against_the_controls_where_there_are_any():
 
     def against(*controls):
         task = SimpleNamespace(is_game=False, controls=lambda target: controls)
-        return items._against(SimpleNamespace(task=task), frame, "patched_logit", "x", "right")
+        return items.against(SimpleNamespace(task=task), frame, "patched_logit", "x", "right")
 
     np.testing.assert_allclose(against("third", "fourth"), [[3.5, 3.5]])
     np.testing.assert_allclose(against(), [[1, 1]])
