@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..page import environment_of, known_sections
 from ..run import Needs, Run, read
 from ..writing import interval, listed, places, signed
 from .heads import SHARE, Compared, compared
-from .roles import other_roles, role_by_role
+from .roles import OtherRole, other_roles, role_by_role
 from .scatter import Point, scatter
 from .settings import settings
 
@@ -60,6 +61,11 @@ class Two:
     def runs(self) -> tuple[Run, Run]:
         """Both."""
         return self.a, self.b
+
+    @cached_property
+    def other_roles(self) -> list[OtherRole]:
+        """Heads that have a role in one run alone."""
+        return other_roles(self.a, self.b)
 
 
 def two_runs(a: str | Path, b: str | Path) -> Two:
@@ -204,7 +210,7 @@ def _more(found):
     if found.compared is None:
         return found.other_heads
     said = [found.shared.says, _open(found.compared.heads)]
-    if others := other_roles(found.a, found.b):
+    if others := found.other_roles:
         names = [*dict.fromkeys(str(one.head) for one in others)]
         against = [*dict.fromkeys(str(one.head) for one in others if one.refuted)]
         verb = "has" if len(names) == 1 else "have"
@@ -385,7 +391,7 @@ def _others(found):
     """Rows of the table of heads whose role differs."""
     table = found.compared.heads
     rows = []
-    for one in other_roles(found.a, found.b):
+    for one in found.other_roles:
         own = table[(table["layer"] == one.head[0]) & (table["head"] == one.head[1])]
         effects = [
             dict(
