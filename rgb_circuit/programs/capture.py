@@ -444,10 +444,12 @@ def pattern(
 def attention_gaps(captured: SimpleNamespace) -> list[float]:
     """Per layer, how far softmax(queries · keys) @ values is from z, as a fraction of the largest
     z."""
-    gaps = []
-    for layer, z in enumerate(captured.z):
-        again = recombined(captured, layer)
-        # A layer may read nothing at all.
-        largest = z.abs().max().clamp_min(torch.finfo(z.dtype).tiny)
-        gaps.append(float((again - z).abs().max() / largest))
-    return gaps
+    return [apart(recombined(captured, layer), z) for layer, z in enumerate(captured.z)]
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """How far two are apart, as a fraction of the largest number of the second."""
+    other = other.to(one)
+    # A layer may read nothing at all.
+    largest = other.abs().max().clamp_min(torch.finfo(other.dtype).tiny)
+    return float((one - other).abs().max() / largest)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import pad
 
-from .capture import first_of, handed, kept_from, language_model, recombined, with_first
+from .capture import apart, first_of, handed, kept_from, language_model, recombined, with_first
 
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
@@ -133,9 +133,9 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             layer.inputs = (blocks.to(arguments[0]), *arguments[1:]), {**options, **beside}
             arguments, options = attention.inputs
             module, queries, keys, values, _, *others = arguments
-            gaps.append(_apart(queries[:n], here.queries[index]))
-            gaps.append(_apart(keys[:n], here.keys[index][:, :, here.start :]))
-            gaps.append(_apart(values[:n], here.values[index][:, :, here.start :]))
+            gaps.append(apart(queries[:n], here.queries[index]))
+            gaps.append(apart(keys[:n], here.keys[index][:, :, here.start :]))
+            gaps.append(apart(values[:n], here.values[index][:, :, here.start :]))
             for number, path in enumerate(ending, start=1 + len(silent)):
                 rows = slice(number * n, (number + 1) * n)
                 parts = {"query": queries[rows], "key": keys[rows], "value": values[rows]}
@@ -159,7 +159,7 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             given = layer.mlp.output
             layer.mlp.output = with_first(given, mlp_out.to(first_of(given)))
             left = layer.output
-            gaps.append(_apart(left[:n], stream))
+            gaps.append(apart(left[:n], stream))
             left = left[n:].float()
             for number, path in enumerate(starting, start=1):
                 moved[path] = moved[path].to(left) + left[number * n : (number + 1) * n] - left[:n]
@@ -186,12 +186,6 @@ def _by_layer(senders):
         else:
             layers.setdefault(sender[0], []).append(sender[1])
     return layers
-
-
-def _apart(one, other):
-    """How far two are apart, as a fraction of the largest number."""
-    other = other.to(one)
-    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-30))
 
 
 def _seen(end, layer, into, part):
