@@ -23,7 +23,11 @@ ATTENDED, ATTENDED_HALF = 1e-4, 2e-2
 
 def resumed(dtype: torch.dtype, rounding: float) -> float:
     """How far a forward that goes on from another may be from it; ``rounding`` as in `Vlm`."""
-    return min(RESUMED + rounding, RESUMED_HALF) if dtype == torch.float32 else RESUMED_HALF
+    return _allowed(RESUMED, RESUMED_HALF, dtype, rounding)
+
+
+def _allowed(exact, half, dtype, rounding):
+    return min(exact + rounding, half) if dtype == torch.float32 else half
 
 
 def check_unedited(model: Vlm, drift: float, length: int) -> None:
@@ -71,8 +75,7 @@ def check_finite(model: Vlm, finite: bool) -> None:
 def check_attention(model: Vlm, gaps: list[float]) -> None:
     """Raise ModelError if attention is something else than softmax(queries · keys) @ values, given
     `attention_gaps`."""
-    exact = model.dtype == torch.float32
-    limit = min(ATTENDED + model.rounding, ATTENDED_HALF) if exact else ATTENDED_HALF
+    limit = _allowed(ATTENDED, ATTENDED_HALF, model.dtype, model.rounding)
     for layer, gap in enumerate(gaps):
         # What is no number is refused too.
         if not gap <= limit:
