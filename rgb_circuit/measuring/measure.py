@@ -1,15 +1,14 @@
-"""Running measurements: a trial's pictures go through the model once, whatever is asked of them.
+"""Run measurements: a trial's pictures go through the model once, whatever the requests.
 
-1. What a store has is read. Of the rest, every measurement is checked before any forward. What
-   refuses is kept too, and said again where the model is only recorded or on a server.
-2. Measurements of what pictures did inside the model
-   (`rgb_circuit.measuring.measurement.OfPictures`) share them: all that is asked of a trial is one
-   program (`rgb_circuit.programs.measured`) and one request to a server. Without a store as many
-   trials go through together as fit.
-3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and
-   each sweep too, so that a part comes out the same to the last bit, whatever else was missing
-   beside it. A picture that several trials show goes through once, where the model is here
-   (`rgb_circuit.keeping.recurring`).
+1. Read the parts that the store has. Check every other measurement before any forward. The store
+   keeps refusals too, and repeats them if the model is only recorded or on a server.
+2. Measurements of what pictures do inside the model
+   (`rgb_circuit.measuring.measurement.OfPictures`) share the pictures: all requests for a trial are
+   one program (`rgb_circuit.programs.measured`) and one request to a server. Without a store, as
+   many trials run together as fit.
+3. With a store, each trial runs by itself, with one forward per picture and per sweep, so that a
+   part is the same to the last bit whatever else was missing. A picture that several trials show
+   runs once if the model is in this process (`rgb_circuit.keeping.recurring`).
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ from .measurement import Measurement, OfPictures, Request, Seen, Steps, content_
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# What says nothing of model and trials, and may be over when they are next asked.
+# Errors that are not about model or trials, and may be gone in the next run: never stored.
 PASSING = (CannotWrite, PictureGone)
-# tqdm's own, with shares of a trial: one of a large model takes minutes.
+# tqdm's default, but with fractions of a trial: one trial of a large model takes minutes.
 BAR = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
@@ -64,16 +63,16 @@ def measure(
     progress: bool = True,
     stage: str = "measuring",
 ) -> list[pd.DataFrame]:
-    """The frames of some measurements.
+    """Run some measurements; returns their frames, in order.
 
     Args:
-        store: keeps every part, and gives those that it has.
-        progress: show a bar when it takes longer than two seconds.
-        stage: what the bar says is being done.
+        store: keeps every part, and supplies those that it has.
+        progress: show a bar if the run takes longer than two seconds.
+        stage: the bar's name for this work.
 
     Raises:
-        InputError: what is asked cannot be, before any forward; or a model that misbehaves.
-        Pending: in a detached store, jobs that are not done.
+        InputError: a measurement is impossible (before any forward), or the model misbehaves.
+        Pending: a detached store has unfinished jobs.
     """
     found = measure_all(model, {"": measurements}, store, progress=progress, stage=stage)[""]
     if isinstance(found, InputError):
@@ -89,8 +88,8 @@ def measure_all(
     progress: bool = True,
     stage: str = "measuring",
 ) -> dict[str, list[pd.DataFrame] | InputError]:
-    """`measure` for several who ask: name → the frames of what was asked for, or the InputError
-    that one of them met."""
+    """`measure` for several callers: name → the frames of its measurements, or the InputError that
+    one of them raised."""
     if store and model.name != store.model:
         raise InputError(
             f"{store.folder} keeps what {store.model} does; use another folder for {model.name}"
@@ -125,7 +124,7 @@ def follow(
     progress: bool = True,
     stage: str = "measuring",
 ) -> T:
-    """What an analysis finds, its measurements run one step after the other.
+    """Run an analysis, measuring step by step; returns its result.
 
     Args:
         steps: see `rgb_circuit.measuring.measurement.Steps`.
@@ -141,8 +140,8 @@ def follow(
 
 
 class Analysis(Protocol[P, T]):
-    """A function that measures and returns what it found; ``steps``, with the same arguments, only
-    says step by step what is to be measured, for those who measure several analyses together
+    """A function that measures and returns a result. Its ``steps``, with the same arguments, only
+    yields the measurements of each step, so that several analyses can be measured together
     (`follow_all`)."""
 
     steps: Callable[P, Steps[T]]
@@ -151,14 +150,14 @@ class Analysis(Protocol[P, T]):
 
 
 def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Analysis[P, T]]:
-    """Make an analysis of a generator of `rgb_circuit.measuring.measurement.Steps`: called, it
-    follows its own steps.
+    """Turn a generator of `rgb_circuit.measuring.measurement.Steps` into an analysis, which follows
+    its own steps when called.
 
     Args:
         stage: as in `measure`.
 
-    The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here
-    alone.
+    The generator takes ``model`` and ``progress`` among its arguments; only this decorator reads
+    ``progress``.
 
     Examples:
         >>> from rgb_circuit.calls.play import Played
@@ -195,7 +194,7 @@ def follow_all(
     progress: bool = True,
     stage: str = "measuring",
 ) -> dict[str, T | InputError]:
-    """What some analyses find, or why they cannot. What they ask at the same step is measured
+    """Run several analyses: name → its result or its InputError. Measurements of the same step run
     together."""
     found, wanted = {}, {}
 
@@ -217,14 +216,14 @@ def follow_all(
         ).items():
             steps = analyses[name]
             answer = steps.throw if isinstance(frames, InputError) else steps.send
-            # What is made of the frames may take as long as measuring them.
+            # The analysis may take as long over the frames as the measurements took.
             with saying(f"{stage}: {name}" if name else stage, progress):
                 advance(name, lambda answer=answer, frames=frames: answer(frames))
     return {name: found[name] for name in analyses}
 
 
 def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
-    """What would be asked of every trial's pictures, were nothing kept.
+    """The units that measuring would run if the store were empty.
 
     Raises:
         InputError: as `measure`.
@@ -253,32 +252,32 @@ class _Work:
     error: InputError | None = None
 
     def keep(self, name: str, part: pd.DataFrame, store: Store | None) -> None:
-        """Note the part of a trial, or of ``all``, and with a store what a later run will read."""
+        """Note the part of a trial, or of ``all``; a store writes it, and a later run reads it."""
         if store:
             part = store.write(self.key, self.unit(name), part)
         self.parts[name] = part
 
     def refuse(self, error: InputError, store: Store | None, *trials: Trial) -> None:
-        """Note why these trials, or all together, cannot be measured, and with a store what a later
-        run says that has no model to ask."""
+        """Note why these trials, or all by default, cannot be measured; a store keeps the reason
+        for later runs that have no model."""
         self.error = self.error or error
         if store and not isinstance(error, PASSING):
             refused = trials or self.measurement.trials
             store.refuse(self.key, [trial.content for trial in refused], error)
 
     def unit(self, name: str) -> str:
-        """What a store calls the part of a trial, or of ``all``."""
+        """A store's name for the part of a trial, or of ``all``."""
         return next(
             (trial.content for trial in self.measurement.trials if trial.name == name), name
         )
 
     def done(self) -> bool:
-        """Whether every part is there."""
+        """Whether no part is missing."""
         return len(self.parts) == (1 if self.measurement.whole else len(self.measurement.trials))
 
 
 def _prepare(model, work, store):
-    """Read what is there, and check the rest."""
+    """Read the parts that the store has, and check the measurement if any are missing."""
     one = work.measurement
     units = {trial.name: trial for trial in one.trials}
     if store and one.whole:
@@ -291,7 +290,7 @@ def _prepare(model, work, store):
     # The measurement itself refuses no trials at all, and two trials of one name.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
-    # Here it is asked again, which takes next to nothing where it refuses before any forward.
+    # A model in this process is asked again: a refusal before any forward costs almost nothing.
     if store and (is_recorded(model) or model.server):
         work.error = store.refusal(work.key, [trial.content for trial in one.trials])
         if work.error:
@@ -309,7 +308,7 @@ def _prepare(model, work, store):
 
 
 def _run(model, works, store, progress, stage):
-    """Measure what is missing; how many parts wait for a server."""
+    """Measure the missing parts; returns how many wait for a server."""
     shared = [work for work in works if isinstance(work.measurement, OfPictures)]
     others = [work for work in works if work not in shared]
     units, waiting = _units(shared, store)
@@ -321,7 +320,7 @@ def _run(model, works, store, progress, stage):
                 model,
                 group,
                 store,
-                # Shares may add up to a little more than all.
+                # Rounded shares may add up to slightly more than 1.
                 lambda share, size=size, end=before + size: bar.update(
                     min(share * size, end - bar.n)
                 ),
@@ -335,7 +334,7 @@ def _run(model, works, store, progress, stage):
                 waiting += pending
                 bar.update(count)
     for work in works:
-        # The jobs that all trials of the measurement shared.
+        # Jobs that all trials of the measurement share.
         if store and work.done():
             _forget(store.jobs(work.key))
     return waiting
@@ -343,12 +342,12 @@ def _run(model, works, store, progress, stage):
 
 @dataclass
 class Unit:
-    """What is asked of the same pictures: measurements, and what each asks of the trial."""
+    """Requests about the same pictures, each with its measurement."""
 
     requests: list[tuple[_Work, Request]] = field(default_factory=list)
 
     def shares(self, request: Request) -> bool:
-        """Whether it is the same trial as far as its pictures and prompts go."""
+        """Whether a request shows the same pictures with the same prompts."""
         return all(
             other.trial.name == request.trial.name
             and all(
@@ -364,12 +363,12 @@ class Unit:
 
     @property
     def nudge(self) -> bool:
-        """Whether the model is to round otherwise, which all of a unit ask or none."""
+        """Whether the model should round differently; the same for all requests of a unit."""
         return self.requests[0][1].nudge
 
     @property
     def conditions(self) -> list[str]:
-        """All that are shown."""
+        """Every condition that some request shows, once."""
         return list(
             dict.fromkeys(
                 condition for _, request in self.requests for condition in request.conditions
@@ -378,8 +377,8 @@ class Unit:
 
 
 def _units(works, store):
-    """What is asked of every trial, and how many parts wait for what all of a measurement's trials
-    need."""
+    """The units of all trials, and how many parts wait for a job that all trials of their
+    measurement need."""
     by_name, waiting = {}, 0
     detached = store is not None and store.detached
     for work in works:
@@ -394,8 +393,8 @@ def _units(works, store):
             work.refuse(error, store, trial)
             continue
         for request in every:
-            # A job that was handed in while others waited for all trials is still the same job
-            # thereafter.
+            # Measurements that wait for a job over all trials get units of their own, so that jobs
+            # handed in meanwhile stay the same.
             units = by_name.setdefault(
                 (request.trial.name, detached and work.measurement.together, request.nudge), []
             )
@@ -407,7 +406,7 @@ def _units(works, store):
 
 
 def _alike(model, units):
-    """Units in groups of which the same is asked, on equally long prompts; as many as fit."""
+    """Groups of units with the same requests and equally long prompts, as large as fit."""
     groups = {}
     for unit in units:
         same = tuple(
@@ -425,10 +424,10 @@ def _alike(model, units):
 
 
 def _captured(model, units, store, advance):
-    """Measure all that is asked of some units, in one program; how many parts wait for a server.
+    """Measure some units in one program; returns how many parts wait for a server.
 
     Args:
-        advance: is told each share of it that is done.
+        advance: called with each share of the work that is done.
     """
     every = [(work, request) for unit in units for work, request in unit.requests]
     jobs = store and store.jobs(
@@ -493,7 +492,7 @@ def _captured(model, units, store, advance):
 
 
 def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict[str, dict]:
-    """Condition → what `programs.measured` is to capture of it."""
+    """Condition → what `programs.measured` captures of its pictures."""
     pictures: dict[str, dict] = {}
     for condition in units[0].conditions:
         showing = [
@@ -503,7 +502,7 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         shown = [requests[0].trial for requests in showing]
         inputs = encode(model, [(trial, condition) for trial in shown])
         kept = max(request.held for requests in showing for request in requests)
-        # A nudged run gives other numbers, so its picture serves nobody else.
+        # A nudged run gives different numbers, so its picture serves no other run.
         shared = not units[0].nudge
         pictures[condition] = {
             "inputs": inputs,
@@ -519,7 +518,7 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
             "recurs": recurring.name(model, shown[0], condition) if shared else None,
             "after": None,
         }
-    # What is one condition's picture here may be another's in the next trial.
+    # A picture may belong to another condition in the next trial, so all keep the same parts.
     as_any = {
         "keep": sorted({word for one in pictures.values() for word in one["keep"]}),
         "start": min(one["start"] for one in pictures.values()),
@@ -530,7 +529,7 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
 
 
 def _lookers(units, condition):
-    """The numbers of the requests that ask where heads look on a condition's picture."""
+    """Indices of the requests that read where heads look on a condition's picture."""
     return [
         number
         for number, (_, request) in enumerate(units[0].requests)
@@ -539,10 +538,10 @@ def _lookers(units, condition):
 
 
 def _go_on(model, pictures):
-    """Let those that are another's picture under another question go on from it
+    """Let a picture that is shown again with another question continue from the first run
     (`programs.continued`)."""
     for name, one in pictures.items():
-        # No more than this is known of a picture that goes on.
+        # A continued picture yields z and nothing else.
         plain = set(one["keep"]) <= {"z"} and one["recurs"] is None and not one["nudge"]
         for first, other in pictures.items() if plain and model.ahead == "none" else ():
             common = _in_common(model, other["inputs"], one["inputs"])
@@ -554,11 +553,11 @@ def _go_on(model, pictures):
 
 
 def _in_common(model, one, other):
-    """How many tokens two prompts about the same pictures begin with, these among them; 0 where
-    they do not, or the second is longer."""
+    """How many first tokens two prompts about the same pictures share, all image tokens among them;
+    0 if they share fewer, show different pictures, or the second is longer."""
     ids, others = one["input_ids"], other["input_ids"]
     length = others.shape[1]
-    # What says something of every token differs with the words.
+    # Inputs with one value per token (such as ids and masks) differ with the words.
     same = all(
         torch.equal(value, other[name])
         for name, value in one.items()
@@ -572,8 +571,8 @@ def _in_common(model, one, other):
 
 
 def _sweeps(model, units, store):
-    """What `programs.measured` is to sweep, and of each measurement of a unit the number of its
-    sweep, or None."""
+    """The sweeps for `programs.measured`; and per request of a unit the index of its sweep, or
+    None."""
     sweeps: list[dict] = []
     number_of: list[int | None] = []
     numbers: dict[tuple, int] = {}
@@ -611,14 +610,14 @@ def _sweeps(model, units, store):
 
 
 def _agreed(model, store, length, kept):
-    """How many runs go side by side of which some positions are kept; in a store always the
-    same."""
+    """How many runs fit side by side if each keeps this many positions; in a store always the
+    same number."""
     rows = rows_at_once(model, length, length - kept)
     return store.agreed(f"rows, {kept} of {length} positions", rows) if store else rows
 
 
 def _kept_of(request, condition):
-    """What must be kept of a picture, as words of `programs.capture`."""
+    """What a request keeps of a picture, as words of `programs.capture`."""
     if condition in request.masks:
         yield "attention"
     if request.target is None:
@@ -631,7 +630,7 @@ def _kept_of(request, condition):
         elif edit.component in OF_ATTENTION and condition in (edit.source, request.target):
             yield "attention"
         elif edit.component not in OF_ATTENTION and edit.source == condition:
-            # An `AttentionEdit` has no source that is shown.
+            # An `AttentionEdit` has no picture as its source.
             yield "attention" if edit.remade else edit.component
 
 
@@ -647,11 +646,11 @@ def _kept_of_path(edit, condition, target):
 
 
 def _seen(model, request, row, pictures, sweep, table, shares):
-    """What one measurement asked of one trial; InputError where the model misbehaved.
+    """What one request saw of its trial; InputError if the model misbehaved.
 
     Args:
-        table: the token ids in the columns of what `programs.measured` read.
-        shares: condition → of attention, as `Seen` has them.
+        table: token ids, in the order of the columns that `programs.measured` read.
+        shares: condition → shares of attention, as in `Seen`.
     """
     shown = {condition: pictures[condition] for condition in request.conditions}
     check_finite(
@@ -686,7 +685,7 @@ def _pooled(logits, columns):
     """Logits of answers, (…, answers), each pooled over its words.
 
     Args:
-        columns: of ``logits``, (…, ids), of each answer.
+        columns: per answer, its columns of ``logits``, (…, ids).
     """
     if all(len(own) == 1 for own in columns):
         return logits[..., [column for (column,) in columns]]
@@ -694,7 +693,7 @@ def _pooled(logits, columns):
 
 
 def _effects(before, effects, columns):
-    """Effects on answers, (variants, answers), from those on tokens.
+    """Effects on answers, (variants, answers), from effects on tokens.
 
     Args:
         before: logits of the target run, (ids,).
@@ -702,7 +701,7 @@ def _effects(before, effects, columns):
         columns: as in `_pooled`.
     """
     single = torch.tensor([len(own) == 1 for own in columns])
-    # An effect on one word is no difference of logits, which would round it.
+    # The effect on a single word is taken as it is: a difference of logits would round it.
     on_first = effects[:, [own[0] for own in columns]]
     if single.all():
         return on_first
@@ -712,8 +711,8 @@ def _effects(before, effects, columns):
 
 
 def _alone(work, store) -> Iterator[tuple[int, int]]:
-    """Measure what shares nothing; yields how many parts are done with, and how many wait for a
-    server."""
+    """Measure what shares no pictures; yields how many parts are dealt with, and how many of them
+    wait for a server."""
     if work.measurement.whole:
         yield 1, _kept(work, work.ready, store)
     elif store:
@@ -734,7 +733,7 @@ def _alone(work, store) -> Iterator[tuple[int, int]]:
 
 
 def _kept(work, compute, store, *trial):
-    """Measure the part of a trial, or of all; 1 if it waits for a server."""
+    """Measure the part of a trial, or of all; returns 1 if it waits for a server, else 0."""
     name = trial[0].name if trial else "all"
     jobs = store and store.jobs(content_hash([work.key, work.unit(name)]))
     try:
@@ -755,7 +754,7 @@ def _forget(jobs):
 
 
 def _errors(own):
-    """What ends the analysis that asks for some measurements, each with its work."""
+    """The errors that end an analysis, given its measurements, each with its work."""
     return [
         work.error for one, work in own if work.error and not isinstance(work.error, one.excused)
     ]
