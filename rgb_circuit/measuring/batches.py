@@ -1,4 +1,4 @@
-"""Pictures in batches: as many at once as fit into memory, of equally long prompts."""
+"""Batches of pictures with equally long prompts, as large as fit into memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +11,11 @@ from ..vlm import Vlm
 def batches(
     model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]
 ) -> Iterator[list[tuple[list[tuple[Trial, str]], int]]]:
-    """Every picture of every trial, to be read at [end]; for trials that were checked.
+    """Batches of every picture of every trial, to be read at [end]; the trials are checked.
 
     Yields:
         All pictures of some trials, as batches: (trial, condition) pairs whose prompts have equally
-        many tokens, and the position of [end] in them. One batch, or one for each condition where
+        many tokens, and the position of [end] in them. One batch, or one for each condition if
         their prompts differ in length.
     """
     ids = {condition: prompt_ids(model, trials, condition) for condition in conditions}

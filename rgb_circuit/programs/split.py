@@ -1,5 +1,5 @@
-"""The residual stream at [end], split into what each head, MLP and the embedding add; see
-`rgb_circuit.direct_effects`."""
+"""The residual stream at [end], split into the additions of each head, each MLP and the embedding;
+see `rgb_circuit.direct_effects`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def split(wrapped: TransformersModel, head_shape, inputs, answers) -> dict[str, Any]:
-    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids
-    ``answers``; ``finite``."""
+    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the token
+    ids ``answers``; ``finite``."""
     text, lm_head = language_model(wrapped), wrapped.lm_head
     with wrapped.trace(**inputs, logits_to_keep=1):
         parts = []
