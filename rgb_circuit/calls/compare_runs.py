@@ -1,4 +1,4 @@
-"""Two runs side by side, of two models or of two samples of trials: which heads agree."""
+"""Compare two runs, of two models or of two samples of trials: which heads agree."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +29,11 @@ COLUMNS = (
 
 
 class Recorded(Protocol):
-    """A finished run, as far as its panels are concerned."""
+    """The parts of a finished run that its panels need."""
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The folder of the run."""
 
     @property
     def frames(self) -> Mapping[str, pd.DataFrame]:
@@ -43,30 +43,30 @@ class Recorded(Protocol):
 def compare_runs(
     a: SavedRun | str | Path, b: SavedRun | str | Path, *, k: int = 10
 ) -> pd.DataFrame:
-    """Which heads two runs agree on, panel by panel and role by role.
+    """The heads on which two runs agree, panel by panel and role by role.
 
     Args:
         a, b: runs of the same heads, or their folders: of two models of one shape, or of one model
-            on two samples of trials, which are compared trial by trial where they are the same, in
-            whatever words they are asked.
-        k: how many heads count as the top of a panel, at most: those that raise the word's logit
-            most, by 0.05 of the run's gap or more (by 0.025 logits where there is no gap, or one
-            below half a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are on no
-            top, however large they are beside the others.
+            on two samples of trials. If the trials are the same, in whatever words they ask, they
+            are compared trial by trial.
+        k: the most heads that count as the top of a panel: those that raise the word's logit most,
+            by 0.05 of the run's gap or more (by 0.025 logits if there is no gap, or one below half
+            a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are never at the top,
+            however large they are compared with the others.
 
     Returns:
         A row per panel that both have (``compared`` is "effects") and per role that a head has in
         either ("role"): ``compared, name`` (panel or role), ``heads`` (how many are compared),
         ``pearson, pearson_low, pearson_high`` (of mean effects over heads, with the interval of
-        `rgb_circuit.statistics.agreement.correlation_interval`), ``spearman`` (all missing of a
-        role), ``in_a, in_b`` (how many heads are on top, or have the role), ``shared`` (how many in
-        both), ``by_chance`` (how many would be shared if either picked at random), ``both, only_a,
-        only_b`` (their names, strongest first where it is a panel). Roles are compared where both
-        runs tell them. Then, of a panel, what noise does to ``pearson``: ``reliability_a,
+        `rgb_circuit.statistics.agreement.correlation_interval`), ``spearman`` (all missing for a
+        role), ``in_a, in_b`` (how many heads are at the top, or have the role), ``shared`` (how
+        many in both), ``by_chance`` (how many would be shared if each picked at random), ``both,
+        only_a, only_b`` (their names, for a panel the strongest first). Roles are compared if both
+        runs have them. For a panel, also the influence of noise on ``pearson``: ``reliability_a,
         reliability_b`` (of each run's mean effects, from split halves of its trials), ``ceiling``
-        (the largest correlation to be had with these, on other trials), and ``disattenuated`` with
-        ``_low, _high`` (the correlation without that noise, and its 95 % interval;
-        `rgb_circuit.statistics.agreement.disattenuated`).
+        (the largest correlation possible at these reliabilities, on other trials), and
+        ``disattenuated`` with ``_low, _high`` (the correlation without that noise, and its 95 %
+        interval; `rgb_circuit.statistics.agreement.disattenuated`).
 
     Raises:
         InputError: a folder without a finished run, runs of different heads or without a panel in
@@ -90,10 +90,10 @@ def compare_runs(
 
 
 def common_panels(runs: Sequence[Recorded]) -> dict[str, tuple[str, str]]:
-    """Panel → (target, role) of the panels that two runs have in common.
+    """Panel → (target, role), for the panels that two runs have in common.
 
     Raises:
-        InputError: they have none.
+        InputError: the runs have no panel in common.
     """
     each = [
         {
