@@ -236,10 +236,10 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
     Raises:
         InputError: there is no group, or one of them is neither a word nor ints.
     """
-    one = isinstance(positions, str) or not isinstance(positions, Sequence)
-    one = one or not any(isinstance(place, str | Sequence) for place in positions)
+    single = isinstance(positions, str) or not isinstance(positions, Sequence)
+    single = single or not any(isinstance(place, str | Sequence) for place in positions)
     groups = list(
-        dict.fromkeys(_places(name, group) for group in ([positions] if one else positions))
+        dict.fromkeys(_places(name, group) for group in ([positions] if single else positions))
     )
     if not groups or not all(groups):
         raise InputError(f"{name} is {positions!r}; name at least one group of positions")
@@ -248,11 +248,11 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
 
 def component_of(edit: AnyEdit) -> str:
     """An edit's component in the words of frames: such as "z", or "z without image"."""
-    some = [(name, getattr(edit, name, None)) for name in ("over", "without")]
+    extras = [(name, getattr(edit, name, None)) for name in ("over", "without")]
     return " ".join(
         [
             edit.component,
-            *(f"{name} {label_of(words)}" for name, words in some if words is not None),
+            *(f"{name} {label_of(words)}" for name, words in extras if words is not None),
         ]
     )
 
@@ -386,8 +386,8 @@ def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
         raise InputError(
             f"senders is {senders!r}; give a list such as [(3, 2), ('mlp', 1), 'embedding']"
         )
-    found = list(map(_sender, senders))
-    for sender in found:
+    checked = list(map(_sender, senders))
+    for sender in checked:
         if sender == "embedding":
             continue
         if isinstance(sender, str):
@@ -399,7 +399,7 @@ def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
         else:
             check_head(model, *sender)
     check_mlps(model)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(checked))
 
 
 def check_mlp(model: Vlm, layer: int, instead: str = "'attn_out' or 'resid_pre'") -> None:

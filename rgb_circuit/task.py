@@ -215,14 +215,21 @@ class Task:
     def _check_questions(self):
         """Raise InputError unless every slot has words, and every template has a question for each
         condition that has its own."""
-        asked = {name: about.question for name, about in self.conditions.items() if about.question}
-        for name, template in {PLAIN: Template(self.question, asked), **self.templates}.items():
+        own_questions = {
+            name: about.question for name, about in self.conditions.items() if about.question
+        }
+        for name, template in {
+            PLAIN: Template(self.question, own_questions),
+            **self.templates,
+        }.items():
             for text in (template.question, *template.questions.values()):
                 for slot in _SLOT.findall(text):
                     self._has(slot, self.slots, f"the question {shortened(text)}")
             for condition in template.questions:
                 self._has(condition, self.conditions, f"template {name!r}")
-            if missing := [condition for condition in asked if condition not in template.questions]:
+            if missing := [
+                condition for condition in own_questions if condition not in template.questions
+            ]:
                 raise InputError(
                     f"task {self.name!r}: template {name!r} has no question for condition "
                     f"{missing[0]!r}, which asks another than the others; add "
@@ -339,8 +346,8 @@ class Task:
         """The roles whose words are claimed to move through or past other heads; else the roles in
         the predictions of `carriers`."""
         claims = [claim for claim in about_words(self.predictions) if claim.sweep.of]
-        own = [prediction for one in self.carriers for prediction in one.predictions]
-        return tuple(dict.fromkeys(claim.role for claim in claims or about_words(own)))
+        predictions = [prediction for one in self.carriers for prediction in one.predictions]
+        return tuple(dict.fromkeys(claim.role for claim in claims or about_words(predictions)))
 
     @property
     def is_game(self) -> bool:
@@ -396,8 +403,8 @@ class Task:
             >>> [hypothesis.name for hypothesis in task.hypotheses]
             ['sender', 'color extractor']
         """
-        chosen, own = list(hypotheses), list(self.hypotheses)
-        while joining := [one for one in own if one.short in _unmet(chosen) and one.short]:
+        chosen, existing = list(hypotheses), list(self.hypotheses)
+        while joining := [one for one in existing if one.short in _unmet(chosen) and one.short]:
             chosen.append(joining[0])
         return replace(self, hypotheses=tuple(chosen), checks=())
 
@@ -439,12 +446,12 @@ class Task:
         """
         words, prompts, extended = list(words), set(prompts), []
         for trial in trials:
-            said = [trial.answers.get(role) for role in self.drawn]
-            if trial.prompt in prompts and set(said) <= set(words):
-                own = {word for role in self.drawn for word in trial.words[role]}
-                others = [word for word in words if word not in own]
-                more = {f"unshown {number}": word for number, word in enumerate(others)}
-                trial = replace(trial, answers={**trial.answers, **more})
+            drawn_words = [trial.answers.get(role) for role in self.drawn]
+            if trial.prompt in prompts and set(drawn_words) <= set(words):
+                accepted = {word for role in self.drawn for word in trial.words[role]}
+                unshown = [word for word in words if word not in accepted]
+                further = {f"unshown {number}": word for number, word in enumerate(unshown)}
+                trial = replace(trial, answers={**trial.answers, **further})
             extended.append(trial)
         return extended
 
@@ -591,7 +598,7 @@ class Task:
         answered = {
             (trial.expected.get("clean"), trial.expected.get(corrupted)) for trial in trials
         }
-        (one, other), *further = answered
+        (clean_role, corrupted_role), *further = answered
         return cls(
             name="own pictures",
             says="pictures of one's own",
@@ -600,7 +607,7 @@ class Task:
             conditions=conditions,
             corrupted=corrupted,
             second_question=_asked_again(trials, [] if further else changed),
-            hypotheses=() if further else pairs.hypotheses(one, other, corrupted),
+            hypotheses=() if further else pairs.hypotheses(clean_role, corrupted_role, corrupted),
         )
 
 

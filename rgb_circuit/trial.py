@@ -114,14 +114,14 @@ class Trial:
             object.__setattr__(self, "tile", tile)
             object.__setattr__(self, "grid", grid)
             self._check_one_size()
-        for one, other in identical(
+        for condition, twin in identical(
             {name: picture_hash(source) for name, source in self.sources.items()}
         ):
-            if self.asked(one) != self.asked(other):
+            if self.asked(condition) != self.asked(twin):
                 continue
             # Reported at this line, so that Python warns once however often the trial is rebuilt.
             warnings.warn(
-                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that "
+                f"trial {self.name!r} has the same picture in {condition!r} and {twin!r}, so that "
                 "nothing can be restored "
                 "from one in the other; check which pictures these are"
             )
@@ -185,13 +185,13 @@ class Trial:
             if more
             else ""
         )
-        asked = "<br>".join(
+        prompts = "<br>".join(
             escape(text).replace("\n", "<br>")
             for text in dict.fromkeys(map(self.asked, self.images))
         )
         return (
             f"<div><b>{escape(self.name)}</b><div style='display:flex;flex-wrap:wrap;gap:12px'>"
-            f"{''.join(figures)}</div>{rest}<code>{asked}</code></div>"
+            f"{''.join(figures)}</div>{rest}<code>{prompts}</code></div>"
         )
 
     def _figure(self, condition):
@@ -398,14 +398,14 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
             f"trials is {_kind(trials)}; give a Trial or a list of them, such as rgb_trials(model, "
             "n=32)"
         )
-    given = list(trials)
-    for one in given:
-        if not isinstance(one, Trial):
+    listed = list(trials)
+    for trial in listed:
+        if not isinstance(trial, Trial):
             raise InputError(
-                f"among the trials is {_kind(one)}; give a Trial or a list of them, such as "
+                f"among the trials is {_kind(trial)}; give a Trial or a list of them, such as "
                 "rgb_trials(model, n=32)"
             )
-    return given
+    return listed
 
 
 def _kind(value):
@@ -429,7 +429,7 @@ def odd_tile(image: Image.Image, grid: int) -> tuple[int, int] | None:
 
 def described(trial: Trial) -> dict:
     """A trial as JSON can hold it, its pictures as hashes of their pixels; without its task."""
-    about = {
+    content = {
         "name": trial.name,
         "prompt": trial.prompt,
         "answers": dict(trial.answers),
@@ -441,7 +441,7 @@ def described(trial: Trial) -> dict:
         },
     }
     # Left out if empty, so that trials without them keep their content hash.
-    more = {
+    optional = {
         "prompts": dict(trial.prompts),
         "cluster": trial.cluster,
         "strata": dict(trial.strata),
@@ -451,7 +451,7 @@ def described(trial: Trial) -> dict:
         },
         "also": {role: list(words) for role, words in trial.also.items()},
     }
-    return about | {name: value for name, value in more.items() if value}
+    return content | {name: value for name, value in optional.items() if value}
 
 
 def check_tile(tile, grid) -> tuple[tuple[int, int], int]:

@@ -51,29 +51,29 @@ def attention_from_end(
     """
     trials = as_trials(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
+    indices = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)
     n_pictures = len(trials) * len(conditions)
     with tqdm(
         total=n_pictures, desc="attention", unit="picture", delay=2, disable=not progress
     ) as bar:
         for shown, end in chain.from_iterable(batches(model, trials, conditions)):
-            found = execute(
+            result = execute(
                 model,
                 patterns,
                 (model.n_heads, model.d_head),
                 encode(model, shown),
                 end,
-                asked,
+                indices,
                 jobs=jobs,
             )
-            check_finite(model, found["finite"])
-            check_attention(model, found["gaps"])
-            for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
+            check_finite(model, result["finite"])
+            check_attention(model, result["gaps"])
+            for (trial, condition), probabilities in zip(shown, result["patterns"].numpy()):
                 every_head = np.full(
                     (model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32
                 )
-                every_head[*asked] = probabilities
+                every_head[*indices] = probabilities
                 yield trial, condition, every_head
             bar.update(len(shown))
 

@@ -120,14 +120,14 @@ def attribute(
         raise InputError(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
-    wanted = [EACH] if positions == EACH else groups_of("positions", positions)
-    if EACH in wanted and len(wanted) > 1:
+    groups = [EACH] if positions == EACH else groups_of("positions", positions)
+    if EACH in groups and len(groups) > 1:
         raise InputError(f"positions is {EACH!r} beside other groups; ask for it alone")
-    check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
-    asked = Attributed(
-        tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads)
+    check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in groups]})
+    measurement = Attributed(
+        tuple(as_trials(trials)), source, tuple(targets), tuple(groups), method, tuple(heads)
     )
-    [frame] = measure(model, [asked], progress=progress, stage="attribution")
+    [frame] = measure(model, [measurement], progress=progress, stage="attribution")
     return frame
 
 
@@ -155,11 +155,13 @@ class Attributed(Measurement):
         # Prepare the patches that are estimated, so that whatever these refuse is refused here.
         edits = tuple((Edit(0, 0, self.source, positions=_within(one)),) for one in self.groups)
         names = tuple(map(str, self.groups))
-        asked = {
+        prepared = {
             target: Patched(self.trials, edits, target, names).prepare(model, None)
             for target in self.targets
         }
-        of_target = {target: [ask(trial) for trial in self.trials] for target, ask in asked.items()}
+        of_target = {
+            target: [ask(trial) for trial in self.trials] for target, ask in prepared.items()
+        }
         shown = {
             trial.name: {target: every[number] for target, every in of_target.items()}
             for number, trial in enumerate(self.trials)
@@ -196,19 +198,19 @@ def _attributed(model, asked, shown, trials, jobs):
     alike = {}
     for trial in trials:
         of_targets = shown[trial.name].items()
-        same = [
+        key = [
             (target, *sorted(one.lengths.items()), one.kept, one.front)
             for target, one in of_targets
         ]
-        alike.setdefault(str(same), []).append(trial)
-    for some in alike.values():
-        one = list(shown[some[0].name].values())
-        length = max(length for each in one for length in each.lengths.values())
-        kept = max(each.held for each in one)
+        alike.setdefault(str(key), []).append(trial)
+    for similar in alike.values():
+        requests = list(shown[similar[0].name].values())
+        length = max(length for each in requests for length in each.lengths.values())
+        kept = max(each.held for each in requests)
         if asked.method == "atp-ig":
             kept = length
         at_once = pictures_with_gradients(model, length, length - kept)
-        for group in chunks(some, at_once):
+        for group in chunks(similar, at_once):
             layers = layers_with_gradients(model, length, length - kept, len(group))
             yield _together(model, asked, shown, group, kept, layers, jobs)
 
@@ -218,24 +220,26 @@ def _together(model, asked, shown, trials, kept, layers, jobs):
     source = None if asked.source == "zero" else _picture(model, trials, asked.source, kept)
     targets = {}
     for target in asked.targets:
-        own = [shown[trial.name][target] for trial in trials]
+        requests = [shown[trial.name][target] for trial in trials]
         picture = _picture(model, trials, target, kept)
-        groups = [_members(asked, one.spots, one.lengths[target], picture["start"]) for one in own]
-        answers = pooled_table([one.ids for one in own])
-        about = {"groups": torch.stack(groups), "asked": answers, "front": own[0].front}
-        targets[target] = picture | about
+        groups = [
+            _members(asked, one.spots, one.lengths[target], picture["start"]) for one in requests
+        ]
+        answers = pooled_table([one.ids for one in requests])
+        extras = {"groups": torch.stack(groups), "asked": answers, "front": requests[0].front}
+        targets[target] = picture | extras
     steps = STEPS if asked.method == "atp-ig" else 0
-    done = execute(
+    results = execute(
         model, attributed, (model.n_heads, model.d_head), source, targets, steps, layers, jobs=jobs
     )
-    for target, one in done.items():
-        if not one["gradients"]:
+    for target, result in results.items():
+        if not result["gradients"]:
             raise _without_gradients(model)
-        check_finite(model, one["finite"])
-        check_unedited(model, one["drift"], shown[trials[0].name][target].lengths[target])
+        check_finite(model, result["finite"])
+        check_unedited(model, result["drift"], shown[trials[0].name][target].lengths[target])
     return {
         trial.name: pd.concat(
-            [_part(asked, trial, target, row, one) for target, one in done.items()]
+            [_part(asked, trial, target, row, one) for target, one in results.items()]
         )
         for row, trial in enumerate(trials)
     }

@@ -117,17 +117,20 @@ def common_panels(runs: Sequence[Recorded]) -> dict[str, tuple[str, str]]:
 
 
 def _of_panel(runs, panel, place, tables, k):
-    one, other = (table[panel] for table in tables)
-    other = other.reindex(one.index)
+    effects_a, effects_b = (table[panel] for table in tables)
+    effects_b = effects_b.reindex(effects_a.index)
     mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
-    found, back = agreement(one, other, k, (mine, theirs)), agreement(other, one, k, (theirs, mine))
-    samples = [_samples(run, place, one.index) for run in runs]
-    same = shared_trials(*runs).same and set(samples[0].index) == set(samples[1].index)
-    if same:
+    found, back = (
+        agreement(effects_a, effects_b, k, (mine, theirs)),
+        agreement(effects_b, effects_a, k, (theirs, mine)),
+    )
+    samples = [_samples(run, place, effects_a.index) for run in runs]
+    same_trials = shared_trials(*runs).same and set(samples[0].index) == set(samples[1].index)
+    if same_trials:
         samples[1] = samples[1].reindex(samples[0].index)
     sides = [sample.to_numpy() for sample in samples]
-    low, high = correlation_interval(*sides, same_trials=same)
-    without_noise = disattenuated(*sides, same_trials=same)
+    low, high = correlation_interval(*sides, same_trials=same_trials)
+    without_noise = disattenuated(*sides, same_trials=same_trials)
     about_noise = dict(zip(("reliability_a", "reliability_b"), map(reliability, sides)))
     about_noise |= dict(ceiling=ceiling(*sides))
     names = "disattenuated", "disattenuated_low", "disattenuated_high"
@@ -135,13 +138,13 @@ def _of_panel(runs, panel, place, tables, k):
         dict(
             compared="effects",
             name=panel,
-            heads=len(one),
+            heads=len(effects_a),
             pearson=found.pearson,
             pearson_low=low,
             pearson_high=high,
             spearman=found.spearman,
         )
-        | _overlap(found.top, back.top, found.shared, len(one))
+        | _overlap(found.top, back.top, found.shared, len(effects_a))
         | about_noise
         | dict(zip(names, without_noise))
     )
@@ -170,11 +173,11 @@ def _of_roles(one, other):
 
 def _by_role(table) -> dict[str, list[Head]]:
     """Role → its heads; a head may have several."""
-    found: dict[str, list[Head]] = {}
+    heads_of: dict[str, list[Head]] = {}
     for row in table[table["role"] != "none"].itertuples():
         for role in row.role.split(" + "):
-            found.setdefault(role, []).append(Head(row.layer, row.head))
-    return found
+            heads_of.setdefault(role, []).append(Head(row.layer, row.head))
+    return heads_of
 
 
 def _overlap(mine, theirs, shared, heads):

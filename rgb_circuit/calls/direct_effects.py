@@ -126,11 +126,11 @@ def _shares(model, shown, jobs):
     of `_components`."""
     tokens = [answer_ids(model, trial, condition) for trial, condition in shown]
     answers = answer_table([[token for ids in own.values() for token in ids] for own in tokens])
-    done = execute(
+    result = execute(
         model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs
     )
-    shares, logits = done["shares"], done["logits"]
-    check_finite(model, done["finite"])
+    shares, logits = result["shares"], result["logits"]
+    check_finite(model, result["finite"])
 
     # Rounding grows with the size of the shares, not with their sum.
     allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * shares.abs().sum(1).clamp_min(1)

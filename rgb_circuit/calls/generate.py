@@ -152,7 +152,7 @@ def generate(
     with warnings.catch_warnings():
         # nnsight warns this way whenever a loop over tokens ends.
         warnings.filterwarnings("ignore", message=".*was never reached: the loop asked for a step")
-        done = execute(
+        result = execute(
             model,
             said,
             (model.n_heads, model.d_head),
@@ -165,11 +165,13 @@ def generate(
             spots,
             settings,
         )
-    check_attention(model, done["gaps"])
-    check_finite(model, all(run["finite"] for run in done["runs"]))
-    check_seeing(model, any(run["blind"] for run in done["runs"]))
-    texts = [tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in done["runs"]]
-    rows = [_rows(tokenizer, name, run) for name, run in zip(variants, done["runs"])]
+    check_attention(model, result["gaps"])
+    check_finite(model, all(run["finite"] for run in result["runs"]))
+    check_seeing(model, any(run["blind"] for run in result["runs"]))
+    texts = [
+        tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in result["runs"]
+    ]
+    rows = [_rows(tokenizer, name, run) for name, run in zip(variants, result["runs"])]
     return Said(texts[0], texts[1] if edits else None, pd.concat(rows, ignore_index=True))
 
 

@@ -90,13 +90,13 @@ def patch_heads(
             model, trials, heads, method=among, source=source, target=target, positions=positions,
             progress=progress,
         )  # fmt: skip
-    asked = [
+    measurements = [
         PatchedHeads.of(
             model, trials, source, one, component, positions, heads, batch_size, over, without
         )
         for one in targets_of(target, trials)
     ]
-    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    frame = in_order(measure(model, measurements, progress=progress, stage="patching"), trials)
     if among is not None:
         frame.attrs["skipped"] = skipped
     return frame

@@ -81,11 +81,13 @@ def knockout(
         )
     check_batch_size(batch_size)
     chosen = None if heads is None else check_heads(model, heads)
-    asked = [
+    measurements = [
         Knocked.of(model, trials, condition, looking, keys, window, chosen, batch_size)
         for looking in groups_of("queries", queries)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="knocking out"), trials, LABELS)
+    return in_order(
+        measure(model, measurements, progress=progress, stage="knocking out"), trials, LABELS
+    )
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,11 @@ class Knocked(Patched):
             InputError: groups or heads that do not exist, or nothing to knock out.
         """
         edits, about = {}, []
-        every: Sequence[tuple[int, int | None]] = (
+        pairs: Sequence[tuple[int, int | None]] = (
             [(layer, None) for layer in range(model.n_layers)] if heads is None else heads
         )
         for first, seen in product(range(model.n_layers - window + 1), groups_of("keys", keys)):
-            inside = [(layer, head) for layer, head in every if first <= layer < first + window]
+            inside = [(layer, head) for layer, head in pairs if first <= layer < first + window]
             if inside:
                 edits[f"{first} {label_of(seen)}"] = tuple(
                     AttentionEdit(layer, head, queries, seen) for layer, head in inside

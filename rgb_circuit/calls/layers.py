@@ -68,11 +68,13 @@ def patch_layers(
             "for heads"
         )
     check_batch_size(batch_size)
-    asked = [
+    measurements = [
         PatchedLayers.of(model, trials, component, source, one, group, batch_size)
         for one, group in product(targets_of(target, trials), groups_of("positions", positions))
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching layers"), trials)
+    return in_order(
+        measure(model, measurements, progress=progress, stage="patching layers"), trials
+    )
 
 
 @dataclass(frozen=True)

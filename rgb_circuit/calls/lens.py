@@ -105,10 +105,10 @@ def lens(
     # Words and ints are interpreted as in an edit.
     read_at = Edit(0, 0, positions=cast(Positions, positions))
     check_edits(model, {"lens": [read_at]})
-    asked = Read(
+    measurement = Read(
         tuple(as_trials(trials)), tuple(conditions), component, tuple(wanted), read_at.positions
     )
-    [frame] = measure(model, [asked], progress=progress, stage="lens")
+    [frame] = measure(model, [measurement], progress=progress, stage="lens")
     return frame
 
 
@@ -189,21 +189,23 @@ def _read(model, asked, ids, places, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     alike = {}
     for trial in trials:
-        same = tuple(
+        key = tuple(
             (len(ids[condition][trial.name]), len(places[trial.name, condition]))
             for condition in asked.conditions
         )
-        alike.setdefault(same, []).append(trial)
-    for same, some in alike.items():
-        longest = max(length for length, _ in same)
-        for group in chunks(some, pictures_at_once(model, longest, 0)):
+        alike.setdefault(key, []).append(trial)
+    for key, similar in alike.items():
+        longest = max(length for length, _ in key)
+        for group in chunks(similar, pictures_at_once(model, longest, 0)):
             blocks: dict[str, list] = {trial.name: [] for trial in group}
             for condition in asked.conditions:
                 values = _values(model, asked, group, condition, places, jobs)
-                for trial, own in zip(group, values):
+                for trial, trial_values in zip(group, values):
                     spots = places[trial.name, condition]
                     cells = _cells(model, trial, condition, ids[condition][trial.name])
-                    blocks[trial.name].append(_block(asked, trial, condition, spots, cells, own))
+                    blocks[trial.name].append(
+                        _block(asked, trial, condition, spots, cells, trial_values)
+                    )
             yield {name: pd.concat(several) for name, several in blocks.items()}
 
 
@@ -211,7 +213,7 @@ def _values(model, asked, trials, condition, places, jobs):
     """Per trial, (wanted, positions, roles)."""
     answers = [list(answer_ids(model, trial, condition).values()) for trial in trials]
     layers = sorted({layer for layer, _ in asked.wanted})
-    done = execute(
+    states = execute(
         model,
         read_states,
         (model.n_heads, model.d_head),
@@ -224,18 +226,18 @@ def _values(model, asked, trials, condition, places, jobs):
         model.softcap,
         jobs=jobs,
     )
-    check_finite(model, done["finite"])
+    check_finite(model, states["finite"])
     if asked.component in PART:
         # Rounding grows with the size of the summands, not with their sum.
-        allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * done["sizes"].clamp_min(1)
-        if not ((done["sums"] - done["wholes"][:, -1]).abs() <= allowed).all():
+        allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * states["sizes"].clamp_min(1)
+        if not ((states["sums"] - states["wholes"][:, -1]).abs() <= allowed).all():
             raise NotApplicable(_no_shares(model))
     number = [layers.index(layer) for layer, _ in asked.wanted]
     head = [head or 0 for _, head in asked.wanted]
-    values = done["values"].transpose(2, 3)[:, number, head]
+    values = states["values"].transpose(2, 3)[:, number, head]
     if asked.component in WHOLE:
         return [pooled(own, columns_of(some)).numpy() for own, some in zip(values, answers)]
-    wholes = done["wholes"]
+    wholes = states["wholes"]
     if model.softcap is not None:
         wholes = model.softcap * (wholes / model.softcap).tanh()
     return [

@@ -94,11 +94,11 @@ def panels(
     """
     columns = {}
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
-    own = _own(frame, trials)
+    own_pictures = _own(frame, trials)
     for panel, (target, role) in which.items():
-        if own is not None:
-            cells, words = own.cells(target, role)
-            mean = pd.Series(own.means(cells, words)[0].mean(0), cells.columns)
+        if own_pictures is not None:
+            cells, words = own_pictures.cells(target, role)
+            mean = pd.Series(own_pictures.means(cells, words)[0].mean(0), cells.columns)
             columns[panel] = mean.where(mean.abs() > rounding, 0.0)
             continue
         rows = frame[(frame["target"] == target) & (frame["role"] == role)]
@@ -123,9 +123,9 @@ def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[
         (`rgb_circuit.statistics.shown_to_fall`); for own pictures also if the fall is less than
         `LEAST_GAP`, or than `FLOORS` times the noise floor.
     """
-    if (own := _own(frame, trials)) is not None:
-        return {str(target): own.gap(str(target)) for target in frame["target"].unique()}
-    found = {}
+    if (own_pictures := _own(frame, trials)) is not None:
+        return {str(target): own_pictures.gap(str(target)) for target in frame["target"].unique()}
+    gap_of = {}
     for target, rows in frame.groupby("target", observed=True):
         once = rows.drop_duplicates(["trial", "role"])
         before, after = (
@@ -137,8 +137,8 @@ def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[
         shown = len(falls) and bool(
             shown_to_fall(*(side[[falls.idxmax()]] for side in (before, after)))[0]
         )
-        found[str(target)] = float(falls.max()) if shown else np.nan
-    return found
+        gap_of[str(target)] = float(falls.max()) if shown else np.nan
+    return gap_of
 
 
 def tested(
@@ -166,11 +166,11 @@ def tested(
         `rgb_circuit.stimuli.replicates.FEWEST` of these nothing is told).
     """
     gap, blocks = gaps(frame, trials=trials), []
-    own = _own(frame, trials)
+    own_pictures = _own(frame, trials)
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
     for panel, (target, role) in which.items():
-        if own is not None:
-            block, found = own.with_role(role).tested(target, role, level)
+        if own_pictures is not None:
+            block, found = own_pictures.with_role(role).tested(target, role, level)
         else:
             block, found = _tested(
                 frame[(frame["target"] == target) & (frame["role"] == role)], level

@@ -70,10 +70,10 @@ def patch_edits(
     trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [
+    measurements = [
         PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    return in_order(measure(model, measurements, progress=progress, stage="patching"), trials)
 
 
 @dataclass(frozen=True)
@@ -375,16 +375,18 @@ def _front(model, patched, trial, ids, spots):
         NotLinedUp: an edit takes a value from neither the words that both prompts begin with nor
             those after both pictures, or needs all positions.
     """
-    own, front = ids[patched.target][trial.name], 0
+    target_ids, front = ids[patched.target][trial.name], 0
     for condition in patched.conditions:
-        other = ids[condition][trial.name]
-        if len(own) == len(other):
+        source_ids = ids[condition][trial.name]
+        if len(target_ids) == len(source_ids):
             continue
-        both = [(tokens, locate(model, trial, "image", tokens)) for tokens in (own, other)]
-        behind = min(len(tokens) - 1 - image[-1] for tokens, image in both)
-        begin = min(image[0] for _, image in both)
-        before = int((own[:begin] == other[:begin]).long().cumprod(0).sum())
-        lengths = f"{len(other)} and {len(own)} tokens"
+        prompts = [
+            (tokens, locate(model, trial, "image", tokens)) for tokens in (target_ids, source_ids)
+        ]
+        behind = min(len(tokens) - 1 - image[-1] for tokens, image in prompts)
+        begin = min(image[0] for _, image in prompts)
+        before = int((target_ids[:begin] == source_ids[:begin]).long().cumprod(0).sum())
+        lengths = f"{len(source_ids)} and {len(target_ids)} tokens"
         shown = " and ".join(
             f"{name!r} ({trial.sizes[name][0]} × {trial.sizes[name][1]} px)"
             for name in (condition, patched.target)
@@ -396,7 +398,7 @@ def _front(model, patched, trial, ids, spots):
                     f"{edit.into}s would mix up positions; use into='query', or make pictures and "
                     "questions of as many tokens"
                 )
-            places = [place for place in spots[edit.positions] if len(own) - place > behind]
+            places = [place for place in spots[edit.positions] if len(target_ids) - place > behind]
             if edit.remade or any(place >= before for place in places):
                 raise NotLinedUp(
                     f"trial {trial.name!r} shows {shown} in prompts of {lengths}, which line up "
@@ -423,8 +425,8 @@ def _means(model, patched, ids, kept, jobs):
             start = len(ids[trial.name]) - kept[trial.name]
             inputs = encode(model, [(trial, patched.target)])
             with each():
-                one = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
-                for component, parts in one.items():
+                sums = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
+                for component, parts in sums.items():
                     total[component] = [
                         whole + part for whole, part in zip(total[component], parts)
                     ]

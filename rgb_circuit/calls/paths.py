@@ -94,8 +94,12 @@ def patch_paths(
     for end in ends:
         check_into(end, source)
     targets = targets_of(corrupted(trials, target), trials)
-    asked = [PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials, LABELS)
+    measurements = [
+        PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets
+    ]
+    return in_order(
+        measure(model, measurements, progress=progress, stage="patching"), trials, LABELS
+    )
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def play(
         >>> played.loc[~played["correct"], "trial"].tolist()
         []
     """
-    asked = Played.of(as_trials(trials), conditions)
-    [frame] = measure(model, [asked], progress=progress, stage="playing")
+    measurement = Played.of(as_trials(trials), conditions)
+    [frame] = measure(model, [measurement], progress=progress, stage="playing")
     return frame
 
 

@@ -103,13 +103,13 @@ def scores(
                 f"trial {trial.name!r} does not say which answer is right for {missing[0]!r}; set "
                 f"expected[{missing[0]!r}] to one of its roles"
             )
-    given: dict[str, pd.DataFrame | None] = _effects(model, trials, source, target, progress)
-    given |= _estimates(model, trials, source, target, progress)
-    given |= _written(model, trials, source, target, progress)
-    given |= _looks(model, trials, source, progress)
-    given["probe"] = _probe(model, trials, source)
+    by_score: dict[str, pd.DataFrame | None] = _effects(model, trials, source, target, progress)
+    by_score |= _estimates(model, trials, source, target, progress)
+    by_score |= _written(model, trials, source, target, progress)
+    by_score |= _looks(model, trials, source, progress)
+    by_score["probe"] = _probe(model, trials, source)
     words = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
-    tables = {score: table for score, table in given.items() if table is not None}
+    tables = {score: table for score, table in by_score.items() if table is not None}
     means = {
         score: observed(table, trials, words)[0].mean(skipna=False).to_dict()
         for score, table in tables.items()
@@ -121,7 +121,7 @@ def scores(
             "score": score,
             "value": means.get(score, {}).get((layer, head), np.nan),
         }
-        for score in given
+        for score in by_score
         for layer, head in model.heads()
     ]
     replicates = Replicates.of(trials)
@@ -187,7 +187,7 @@ def _effects(model, trials, source, target, progress):
 
 
 def _estimates(model, trials, source, target, progress):
-    found = {}
+    tables = {}
     for method in METHODS:
         try:
             frame = attribute(
@@ -195,10 +195,10 @@ def _estimates(model, trials, source, target, progress):
             )
         except (InputError, ServerError) as error:
             _left_out(method, error)
-            found[method] = None
+            tables[method] = None
         else:
-            found[method] = _difference(frame, trials, source, target)
-    return found
+            tables[method] = _difference(frame, trials, source, target)
+    return tables
 
 
 def _written(model, trials, source, target, progress):
@@ -226,7 +226,7 @@ def _written(model, trials, source, target, progress):
 
 def _looks(model, trials, source, progress):
     """The scores of attention, from one map per trial."""
-    several: dict[str, list[np.ndarray]] = {
+    by_score: dict[str, list[np.ndarray]] = {
         "picture": [],
         "spatial entropy": [],
         "tile": [],
@@ -237,22 +237,22 @@ def _looks(model, trials, source, progress):
         names.append(trial.name)
         ids = prompt_ids(model, [trial], source)[trial.name]
         picture = pattern[..., locate(model, trial, "image", ids, source)]
-        several["picture"].append(picture.sum(-1))
+        by_score["picture"].append(picture.sum(-1))
         # For some pictures, the places of the tokens are unknown.
         with suppress(InputError):
             maps = over_picture(model, trial, pattern, source)
-            several["spatial entropy"].append(
+            by_score["spatial entropy"].append(
                 np.array([[spatial_entropy(of_head) for of_head in layer] for layer in maps])
             )
         if trial.tile is not None:
             places = locate(model, trial, "tile", ids, source)
             tile = pattern[..., places].sum(-1)
-            several["tile"].append(tile / np.maximum(picture.sum(-1), np.finfo(np.float32).tiny))
-            several["largest on tile"].append(np.isin(pattern.argmax(-1), places).astype(float))
-    every = model.heads()
+            by_score["tile"].append(tile / np.maximum(picture.sum(-1), np.finfo(np.float32).tiny))
+            by_score["largest on tile"].append(np.isin(pattern.argmax(-1), places).astype(float))
+    heads = model.heads()
     return {
-        score: _table(values, names, every) if len(values) == len(names) else None
-        for score, values in several.items()
+        score: _table(values, names, heads) if len(values) == len(names) else None
+        for score, values in by_score.items()
     }
 
 
@@ -265,9 +265,9 @@ def _probe(model, trials, source):
     z = {}
     # With one condition, each group of trials is one batch.
     for [(shown, end)] in batches(model, trials, (source,)):
-        found = execute(model, ends, (model.n_heads, model.d_head), encode(model, shown), end)
-        check_finite(model, found["finite"])
-        z |= {trial.name: states.numpy() for (trial, _), states in zip(shown, found["z"])}
+        result = execute(model, ends, (model.n_heads, model.d_head), encode(model, shown), end)
+        check_finite(model, result["finite"])
+        z |= {trial.name: states.numpy() for (trial, _), states in zip(shown, result["z"])}
     words = [trial.answers[trial.expected[source]] for trial in trials]
     labels = np.array(words)[:, None] == np.unique(words)
     states = np.stack([z[trial.name] for trial in trials])

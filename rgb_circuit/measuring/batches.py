@@ -23,9 +23,11 @@ def batches(
     for trial in trials:
         lengths = tuple(len(ids[condition][trial.name]) for condition in conditions)
         alike.setdefault(lengths, []).append(trial)
-    for lengths, some in alike.items():
+    for lengths, similar in alike.items():
         longest = max(lengths)
-        for group in chunks(some, pictures_at_once(model, longest, longest - 1) // len(conditions)):
+        for group in chunks(
+            similar, pictures_at_once(model, longest, longest - 1) // len(conditions)
+        ):
             if len(set(lengths)) == 1:
                 yield [
                     (

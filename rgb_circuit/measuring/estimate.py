@@ -143,9 +143,9 @@ def _swept(model, request):
     starts = sorted(min(edit.layer for edit in edits) for edits in request.edits)
     unedited = starts[:1]
     if request.kept == 1:
-        several = unedited_copies(model.dtype) - 1
-        every = [sorted(set(chunk)) for chunk in chunks(starts, rows)]
-        unedited = [start for chunk in every for start in [*chunk[:1] * 2, *chunk * several]]
+        nudges = unedited_copies(model.dtype) - 1
+        layers_of = [sorted(set(chunk)) for chunk in chunks(starts, rows)]
+        unedited = [start for chunk in layers_of for start in [*chunk[:1] * 2, *chunk * nudges]]
     run = sum(model.n_layers - start for start in [*starts, *unedited])
     return run / model.n_layers * request.kept / length + _walked(model, request)
 
@@ -156,15 +156,15 @@ def _walked(model, request):
     total, length = 0.0, request.lengths[request.target]
     paths = [edit for edits in request.edits for edit in edits if isinstance(edit, PathEdit)]
     for everywhere, share in ((False, 1 / length), (True, 1 / 3)):
-        some = [edit for edit in paths if (edit.into != "query") == everywhere]
-        if some:
+        of_kind = [edit for edit in paths if (edit.into != "query") == everywhere]
+        if of_kind:
             starts = {
                 (edit.source, edit.senders, max(0, starts_in(sender)))
-                for edit in some
+                for edit in of_kind
                 for sender in edit.senders
             }
-            ends = {(edit.source, edit.senders, edit.layer) for edit in some}
-            between = max(edit.layer for edit in some) - min(layer for *_, layer in starts)
+            ends = {(edit.source, edit.senders, edit.layer) for edit in of_kind}
+            between = max(edit.layer for edit in of_kind) - min(layer for *_, layer in starts)
             total += share * (between + 1 + 2 * len(starts) + len(ends)) / model.n_layers
     return total
 

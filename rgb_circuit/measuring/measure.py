@@ -74,10 +74,10 @@ def measure(
         InputError: a measurement is impossible (before any forward), or the model misbehaves.
         Pending: a detached store has unfinished jobs.
     """
-    found = measure_all(model, {"": measurements}, store, progress=progress, stage=stage)[""]
-    if isinstance(found, InputError):
-        raise found
-    return found
+    outcome = measure_all(model, {"": measurements}, store, progress=progress, stage=stage)[""]
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
 
 
 def measure_all(
@@ -94,25 +94,29 @@ def measure_all(
         raise InputError(
             f"{store.folder} keeps what {store.model} does; use another folder for {model.name}"
         )
-    several = store or sum(map(len, asked.values())) > 1
-    works, of = {}, {}
-    for who, measurements in asked.items():
-        for one in measurements:
-            key = one.key if several else ""
-            same = (key, *(trial.content for trial in one.trials)) if several else ""
-            work = works.setdefault(same, _Work(one, key))
-            of.setdefault(who, []).append((one, work))
+    keyed = store or sum(map(len, asked.values())) > 1
+    works, works_of = {}, {}
+    for name, measurements in asked.items():
+        for measurement in measurements:
+            key = measurement.key if keyed else ""
+            identity = (key, *(trial.content for trial in measurement.trials)) if keyed else ""
+            work = works.setdefault(identity, _Work(measurement, key))
+            works_of.setdefault(name, []).append((measurement, work))
     for work in works.values():
         _prepare(model, work, store)
     needed = {
-        id(work): work for own in of.values() if not _errors(own) for _, work in own if work.ready
+        id(work): work
+        for own in works_of.values()
+        if not _errors(own)
+        for _, work in own
+        if work.ready
     }
     if waiting := _run(model, list(needed.values()), store, progress, stage):
         raise Pending(waiting)
     frames = {}
-    for who, own in of.items():
-        errors = _errors(own)
-        frames[who] = errors[0] if errors else [_frame(work) for _, work in own]
+    for name, pairs in works_of.items():
+        errors = _errors(pairs)
+        frames[name] = errors[0] if errors else [_frame(work) for _, work in pairs]
     return frames
 
 
@@ -133,10 +137,10 @@ def follow(
     Raises:
         InputError, Pending: as `measure`, or what the analysis raises.
     """
-    found = follow_all(model, {"": steps}, store, progress=progress, stage=stage)[""]
-    if isinstance(found, InputError):
-        raise found
-    return found
+    outcome = follow_all(model, {"": steps}, store, progress=progress, stage=stage)[""]
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
 
 
 class Analysis(Protocol[P, T]):
@@ -174,9 +178,9 @@ def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Anal
 
         @wraps(steps)
         def followed(*args: P.args, **kwargs: P.kwargs) -> T:
-            todo, given = steps(*args, **kwargs), signature.bind(*args, **kwargs)
-            given.apply_defaults()
-            model, progress = given.arguments["model"], given.arguments["progress"]
+            todo, bound = steps(*args, **kwargs), signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            model, progress = bound.arguments["model"], bound.arguments["progress"]
             return follow(model, todo, progress=progress, stage=stage)
 
         analysis = cast(Analysis[P, T], followed)
@@ -196,30 +200,30 @@ def follow_all(
 ) -> dict[str, T | InputError]:
     """Run several analyses: name → its result or its InputError. Measurements of the same step run
     together."""
-    found, wanted = {}, {}
+    results, measurements = {}, {}
 
     def advance(name, step):
         try:
-            wanted[name] = step()
+            measurements[name] = step()
         except StopIteration as end:
-            found[name] = end.value
+            results[name] = end.value
         except InputError as error:
-            found[name] = error
+            results[name] = error
 
     for name, steps in analyses.items():
         advance(name, lambda steps=steps: next(steps))
-    while wanted:
-        asked = wanted.copy()
-        wanted.clear()
+    while measurements:
+        current = measurements.copy()
+        measurements.clear()
         for name, frames in measure_all(
-            model, asked, store, progress=progress, stage=stage
+            model, current, store, progress=progress, stage=stage
         ).items():
             steps = analyses[name]
             answer = steps.throw if isinstance(frames, InputError) else steps.send
             # The analysis may take as long over the frames as the measurements took.
             with saying(f"{stage}: {name}" if name else stage, progress):
                 advance(name, lambda answer=answer, frames=frames: answer(frames))
-    return {name: found[name] for name in analyses}
+    return {name: results[name] for name in analyses}
 
 
 def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
@@ -278,21 +282,23 @@ class _Work:
 
 def _prepare(model, work, store):
     """Read the parts that the store has, and check the measurement if any are missing."""
-    one = work.measurement
-    units = {trial.name: trial for trial in one.trials}
-    if store and one.whole:
+    measurement = work.measurement
+    units = {trial.name: trial for trial in measurement.trials}
+    if store and measurement.whole:
         part = store.read(work.key, "all")
         work.parts |= {} if part is None else {"all": part}
     elif store:
         read = {name: store.read(work.key, trial.content) for name, trial in units.items()}
         work.parts |= {name: part for name, part in read.items() if part is not None}
-    work.missing = [trial for trial in one.trials if trial.name not in work.parts]
+    work.missing = [trial for trial in measurement.trials if trial.name not in work.parts]
     # The measurement itself refuses no trials at all, and two trials of one name.
-    if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
+    if (measurement.whole and work.parts) or (
+        units and not work.missing and len(units) == len(measurement.trials)
+    ):
         return
     # A model in this process is asked again: a refusal before any forward costs almost nothing.
     if store and (is_recorded(model) or model.server):
-        work.error = store.refusal(work.key, [trial.content for trial in one.trials])
+        work.error = store.refusal(work.key, [trial.content for trial in measurement.trials])
         if work.error:
             return
     try:
@@ -302,7 +308,7 @@ def _prepare(model, work, store):
         work.error = error
         return
     try:
-        work.ready = one.prepare(model, store and store.jobs(work.key))
+        work.ready = measurement.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.refuse(error, store)
 
@@ -310,10 +316,10 @@ def _prepare(model, work, store):
 def _run(model, works, store, progress, stage):
     """Measure the missing parts; returns how many wait for a server."""
     shared = [work for work in works if isinstance(work.measurement, OfPictures)]
-    others = [work for work in works if work not in shared]
+    unshared = [work for work in works if work not in shared]
     units, waiting = _units(shared, store)
-    about = dict(delay=2, bar_format=BAR, disable=not progress)
-    with tqdm(total=len(units), desc=stage, unit="trial", **about) as bar:
+    options = dict(delay=2, bar_format=BAR, disable=not progress)
+    with tqdm(total=len(units), desc=stage, unit="trial", **options) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
             before, size = bar.n, len(group)
             waiting += _captured(
@@ -326,10 +332,10 @@ def _run(model, works, store, progress, stage):
                 ),
             )
             bar.update(before + size - bar.n)
-    parts = sum(1 if work.measurement.whole else len(work.missing) for work in others)
-    said, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
-    with tqdm(total=parts, desc=said, unit=unit, **about) as bar:
-        for work in others:
+    parts = sum(1 if work.measurement.whole else len(work.missing) for work in unshared)
+    title, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
+    with tqdm(total=parts, desc=title, unit=unit, **options) as bar:
+        for work in unshared:
             for count, pending in _alone(work, store):
                 waiting += pending
                 bar.update(count)
@@ -382,17 +388,17 @@ def _units(works, store):
     by_name, waiting = {}, 0
     detached = store is not None and store.detached
     for work in works:
-        every = []
+        requests = []
         try:
             for trial in work.missing:
-                every.append(work.ready(trial))
+                requests.append(work.ready(trial))
         except Pending:
             waiting += len(work.missing)
             continue
         except InputError as error:
             work.refuse(error, store, trial)
             continue
-        for request in every:
+        for request in requests:
             # Measurements that wait for a job over all trials get units of their own, so that jobs
             # handed in meanwhile stay the same.
             units = by_name.setdefault(
@@ -409,11 +415,11 @@ def _alike(model, units):
     """Groups of units with the same requests and equally long prompts, as large as fit."""
     groups = {}
     for unit in units:
-        same = tuple(
+        key = tuple(
             (id(work), id(request.edits), request.front, *request.lengths.items())
             for work, request in unit.requests
         )
-        groups.setdefault(same, []).append(unit)
+        groups.setdefault(key, []).append(unit)
     for alike in groups.values():
         kept = max(request.held for unit in alike for _, request in unit.requests)
         length = max(
@@ -429,9 +435,9 @@ def _captured(model, units, store, advance):
     Args:
         advance: called with each share of the work that is done.
     """
-    every = [(work, request) for unit in units for work, request in unit.requests]
+    pairs = [(work, request) for unit in units for work, request in unit.requests]
     jobs = store and store.jobs(
-        content_hash([(work.key, request.trial.content) for work, request in every])
+        content_hash([(work.key, request.trial.content) for work, request in pairs])
     )
     tables = [
         list(
@@ -447,7 +453,7 @@ def _captured(model, units, store, advance):
         _sweeps(model, units, store),
     )
     try:
-        done = execute(
+        results = execute(
             model,
             measured,
             (model.n_heads, model.d_head),
@@ -460,7 +466,7 @@ def _captured(model, units, store, advance):
             jobs=jobs,
         )
     except Pending:
-        return len(every)
+        return len(pairs)
     if recurring.held:
         length = max(picture["inputs"]["input_ids"].shape[1] for picture in pictures.values())
         recurring.keep(
@@ -469,16 +475,16 @@ def _captured(model, units, store, advance):
     failed = 0
     for row, unit in enumerate(units):
         for place, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
-            sweep = None if number is None else done["sweeps"][number]
+            sweep = None if number is None else results["sweeps"][number]
             shares = {
-                condition: done["pictures"][condition]["shares"][
+                condition: results["pictures"][condition]["shares"][
                     _lookers(units, condition).index(place)
                 ][row]
                 for condition in request.masks
             }
             try:
                 part = request.part(
-                    _seen(model, request, row, done["pictures"], sweep, tables[row], shares)
+                    _seen(model, request, row, results["pictures"], sweep, tables[row], shares)
                 )
             except InputError as error:
                 work.refuse(error, store, request.trial)
@@ -486,7 +492,7 @@ def _captured(model, units, store, advance):
                 continue
             work.keep(request.trial.name, part, store)
     # If every part failed, the result is kept: the same request would fail again.
-    if failed < len(every):
+    if failed < len(pairs):
         _forget(jobs)
     return 0
 
@@ -520,10 +526,13 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         }
     # A picture may belong to another condition in the next trial, so all keep the same parts.
     as_any = {
-        "keep": sorted({word for one in pictures.values() for word in one["keep"]}),
-        "start": min(one["start"] for one in pictures.values()),
+        "keep": sorted({word for picture in pictures.values() for word in picture["keep"]}),
+        "start": min(picture["start"] for picture in pictures.values()),
     }
-    pictures = {name: {**one, **as_any} if one["recurs"] else one for name, one in pictures.items()}
+    pictures = {
+        name: {**picture, **as_any} if picture["recurs"] else picture
+        for name, picture in pictures.items()
+    }
     _go_on(model, pictures)
     return pictures
 
@@ -540,32 +549,32 @@ def _lookers(units, condition):
 def _go_on(model, pictures):
     """Let a picture that is shown again with another question continue from the first run
     (`programs.continued`)."""
-    for name, one in pictures.items():
+    for name, picture in pictures.items():
         # A continued picture yields z and nothing else.
-        plain = set(one["keep"]) <= {"z"} and one["recurs"] is None and not one["nudge"]
-        for first, other in pictures.items() if plain and model.ahead == "none" else ():
-            common = _in_common(model, other["inputs"], one["inputs"])
-            if first != name and other["after"] is None and 0 < common <= one["start"]:
-                one["after"] = first, common
-                other["start"] = min(other["start"], common)
-                other["keep"] = sorted({*other["keep"], "resume"})
+        plain = set(picture["keep"]) <= {"z"} and picture["recurs"] is None and not picture["nudge"]
+        for first_name, earlier in pictures.items() if plain and model.ahead == "none" else ():
+            common = _in_common(model, earlier["inputs"], picture["inputs"])
+            if first_name != name and earlier["after"] is None and 0 < common <= picture["start"]:
+                picture["after"] = first_name, common
+                earlier["start"] = min(earlier["start"], common)
+                earlier["keep"] = sorted({*earlier["keep"], "resume"})
                 break
 
 
 def _in_common(model, one, other):
     """How many first tokens two prompts about the same pictures share, all image tokens among them;
     0 if they share fewer, show different pictures, or the second is longer."""
-    ids, others = one["input_ids"], other["input_ids"]
-    length = others.shape[1]
+    ids, other_ids = one["input_ids"], other["input_ids"]
+    length = other_ids.shape[1]
     # Inputs with one value per token (such as ids and masks) differ with the words.
-    same = all(
+    same_inputs = all(
         torch.equal(value, other[name])
         for name, value in one.items()
         if not (value.ndim == 2 and value.shape == ids.shape)
     )
-    if length > ids.shape[1] or not same:
+    if length > ids.shape[1] or not same_inputs:
         return 0
-    common = int((ids[:, :length] == others).all(0).long().cumprod(0).sum())
+    common = int((ids[:, :length] == other_ids).all(0).long().cumprod(0).sum())
     image = (ids == model.config.image_token_id).nonzero()[:, 1]
     return common if common > image.max() else 0
 
@@ -581,14 +590,14 @@ def _sweeps(model, units, store):
             number_of.append(None)
             continue
         # Requests with one key share their edits; only the answers may differ.
-        same = work.key or id(work), id(request.means), request.rows
-        if same not in numbers:
-            numbers[same] = len(sweeps)
+        key = work.key or id(work), id(request.means), request.rows
+        if key not in numbers:
+            numbers[key] = len(sweeps)
             kept = max(unit.requests[number][1].kept for unit in units)
             length = request.lengths[request.target]
             rows = [
-                request.rows or _agreed(model, store, length, some)
-                for some in (kept, max(unit.requests[number][1].held for unit in units))
+                request.rows or _agreed(model, store, length, positions)
+                for positions in (kept, max(unit.requests[number][1].held for unit in units))
             ]
             sweeps.append(
                 {
@@ -605,7 +614,7 @@ def _sweeps(model, units, store):
                     "path_rows": rows[1],
                 }
             )
-        number_of.append(numbers[same])
+        number_of.append(numbers[key])
     return sweeps, number_of
 
 
@@ -654,16 +663,17 @@ def _seen(model, request, row, pictures, sweep, table, shares):
     """
     shown = {condition: pictures[condition] for condition in request.conditions}
     check_finite(
-        model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"])
+        model,
+        all(picture["finite"] for picture in shown.values()) and (sweep is None or sweep["finite"]),
     )
-    for condition, one in shown.items():
-        if one["drift"]:
-            check_unedited(model, one["drift"], request.lengths[condition])
+    for condition, picture in shown.items():
+        if picture["drift"]:
+            check_unedited(model, picture["drift"], request.lengths[condition])
     columns = [[table.index(token) for token in ids] for ids in request.ids]
     effects = torch.empty(0, len(columns))
-    for condition, one in shown.items():
+    for condition, picture in shown.items():
         if "attention" in _kept_of(request, condition):
-            check_attention(model, one["gaps"])
+            check_attention(model, picture["gaps"])
     if sweep is not None:
         check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], request.lengths[request.target])
@@ -672,10 +682,10 @@ def _seen(model, request, row, pictures, sweep, table, shares):
         effects = _effects(before, sweep["effects"][row], columns)
     return Seen(
         {
-            condition: _pooled(one["logits"][row], columns).numpy()
-            for condition, one in shown.items()
+            condition: _pooled(picture["logits"][row], columns).numpy()
+            for condition, picture in shown.items()
         },
-        {condition: int(one["likeliest"][row]) for condition, one in shown.items()},
+        {condition: int(picture["likeliest"][row]) for condition, picture in shown.items()},
         effects.numpy(),
         {condition: share.numpy() for condition, share in shares.items()},
     )
@@ -719,15 +729,15 @@ def _alone(work, store) -> Iterator[tuple[int, int]]:
         for trial in work.missing:
 
             def part(jobs, trial=trial):
-                (found,) = (part for some in work.ready([trial], jobs) for part in some.values())
-                return found
+                (result,) = (part for parts in work.ready([trial], jobs) for part in parts.values())
+                return result
 
             yield 1, _kept(work, part, store, trial)
     else:
         try:
-            for some in work.ready(work.missing, None):
-                work.parts.update(some)
-                yield len(some), 0
+            for parts in work.ready(work.missing, None):
+                work.parts.update(parts)
+                yield len(parts), 0
         except InputError as error:
             work.error = error
 

@@ -113,15 +113,15 @@ def _looked(other, manifest):
     """Whether a finished run in another folder had the same model, some of the trials, and other
     claims."""
     try:
-        there = read_manifest(other)
+        recorded = read_manifest(other)
     except InputError:
         return False
     return (
-        "finished" in there
-        and "task" in there
-        and all(there.get(name) == manifest.get(name) for name in MODEL)
-        and _claims(there) != _claims(manifest)
-        and not _sources(there["trials"]).isdisjoint(_sources(manifest["trials"]))
+        "finished" in recorded
+        and "task" in recorded
+        and all(recorded.get(name) == manifest.get(name) for name in MODEL)
+        and _claims(recorded) != _claims(manifest)
+        and not _sources(recorded["trials"]).isdisjoint(_sources(manifest["trials"]))
     )
 
 

@@ -60,45 +60,47 @@ def attributed(
         (trials, answers); ``finite``; ``drift``, the distance between the logits of a captured run
         and of the same run resumed, as a fraction of the largest logit.
     """
-    given, found = None, {}
+    source_run, results = None, {}
     if source is not None:
         # Interpolation needs the embeddings of both runs.
         keep = ("resume",) if steps else ("z",)
-        given = capture(wrapped, head_shape, source["inputs"], source["start"], keep)
+        source_run = capture(wrapped, head_shape, source["inputs"], source["start"], keep)
     for condition, picture in targets.items():
         target = capture(wrapped, head_shape, picture["inputs"], picture["start"], ("resume",))
         changes = [-z for z in target.z]
-        if given is not None:
+        if source_run is not None:
             changes = [
                 lined_up(z, target, picture["front"]).to(change) + change
-                for z, change in zip(given.z, changes)
+                for z, change in zip(source_run.z, changes)
             ]
-        done: dict[str, Any] = {"gradients": True, "source_logits": None, "drift": 0.0}
-        for name, seen in (("source_logits", given), ("target_logits", target)):
+        result: dict[str, Any] = {"gradients": True, "source_logits": None, "drift": 0.0}
+        for name, seen in (("source_logits", source_run), ("target_logits", target)):
             if seen is not None:
-                done[name] = pooled(seen.logits, picture["asked"]).cpu()
+                result[name] = pooled(seen.logits, picture["asked"]).cpu()
         total, finite = 0.0, bool(torch.isfinite(target.logits).all())
         for step in range(max(1, steps)):
             # The middle of each of `steps` equal parts of the way.
             run = (
                 target
-                if given is None or not steps
-                else between(target, given, (step + 0.5) / steps)
+                if source_run is None or not steps
+                else between(target, source_run, (step + 0.5) / steps)
             )
-            one = estimated(
+            estimate = estimated(
                 wrapped, run, changes, picture["groups"], picture["asked"], layers_at_once
             )
-            if not one["gradients"]:
-                return {condition: one}
-            total = total + one["estimates"] / max(1, steps)
-            finite = finite and bool(torch.isfinite(one["logits"]).all())
+            if not estimate["gradients"]:
+                return {condition: estimate}
+            total = total + estimate["estimates"] / max(1, steps)
+            finite = finite and bool(torch.isfinite(estimate["logits"]).all())
             if not steps:
-                gap = (one["logits"] - done["target_logits"]).abs().max()
-                done["drift"] = float(gap / target.logits.abs().max().clamp_min(1e-30))
-        done["finite"] = finite and (given is None or bool(torch.isfinite(given.logits).all()))
-        done["estimates"] = total
-        found[condition] = done
-    return found
+                gap = (estimate["logits"] - result["target_logits"]).abs().max()
+                result["drift"] = float(gap / target.logits.abs().max().clamp_min(1e-30))
+        result["finite"] = finite and (
+            source_run is None or bool(torch.isfinite(source_run.logits).all())
+        )
+        result["estimates"] = total
+        results[condition] = result
+    return results
 
 
 def between(target: SimpleNamespace, source: SimpleNamespace, fraction: float) -> SimpleNamespace:
@@ -132,12 +134,12 @@ def estimated(wrapped, run, changes, groups, asked, layers_at_once) -> dict[str,
     layers, above, logits = [], None, None
     for first in reversed(firsts):
         last = min(first + layers_at_once, len(run.z))
-        done = backwards(wrapped, run, changes, groups, asked, entries[first], first, last, above)
-        if not done["gradients"]:
-            return done
-        layers = done["layers"] + layers
-        above = done["entry"]
-        logits = done["logits"] if logits is None else logits
+        piece = backwards(wrapped, run, changes, groups, asked, entries[first], first, last, above)
+        if not piece["gradients"]:
+            return piece
+        layers = piece["layers"] + layers
+        above = piece["entry"]
+        logits = piece["logits"] if logits is None else logits
     return {"gradients": True, "estimates": torch.stack(layers, 2), "logits": logits}
 
 
@@ -147,15 +149,15 @@ def entered(wrapped, run, layers) -> dict[int, torch.Tensor]:
     with wrapped.trace(
         inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1
     ):
-        found = {}
+        streams = {}
         for index, layer in enumerate(language_model(wrapped).layers):
             stream = as_captured(layer, run, index, entry if index == 0 else None)
             if index in layers:
-                found[index] = stream
+                streams[index] = stream
             if run.added[index] is not None:
                 layer.output = layer.output + run.added[index]
-        found.save()
-    return found
+        streams.save()
+    return streams
 
 
 def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -> dict[str, Any]:
@@ -188,20 +190,20 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -
                     layer.output = left + run.added[index]
             logits = wrapped.output.logits[:, -1].float()
             logits = pooled(logits, asked)
-            found = graded(logits if above is None else left, [entry, *inside], above)
+            gradients = graded(logits if above is None else left, [entry, *inside], above)
             logits = logits.detach().cpu().save()
-            found.save()
-    if not found:
+            gradients.save()
+    if not gradients:
         return {"gradients": False}
     layers = []
-    for layer, gradient in enumerate(found[1:], start=first):
+    for layer, gradient in enumerate(gradients[1:], start=first):
         # Added up in float32, whatever the model's own format.
         products = (
             gradient.float().unflatten(-1, changes[layer].shape[-2:]) * changes[layer].float()
         )
         products = products.sum(-1)
         layers.append((groups.to(products) @ products).permute(1, 2, 3, 0).cpu())
-    return {"gradients": True, "layers": layers, "entry": found[0], "logits": logits}
+    return {"gradients": True, "layers": layers, "entry": gradients[0], "logits": logits}
 
 
 def graded(left, inside, above) -> list[torch.Tensor]:
@@ -213,14 +215,14 @@ def graded(left, inside, above) -> list[torch.Tensor]:
     """
     if not left.requires_grad:
         return []
-    wanted = [(left[:, column].sum(), None) for column in range(left.shape[1])]
+    outputs = [(left[:, column].sum(), None) for column in range(left.shape[1])]
     if above is not None:
-        wanted = [(left, one) for one in above]
+        outputs = [(left, one) for one in above]
     each = []
-    for number, (output, upstream) in enumerate(wanted, start=1):
-        again = number < len(wanted)
+    for number, (output, upstream) in enumerate(outputs, start=1):
+        retain = number < len(outputs)
         each.append(
-            torch.autograd.grad(output, inside, upstream, retain_graph=again, allow_unused=True)
+            torch.autograd.grad(output, inside, upstream, retain_graph=retain, allow_unused=True)
         )
         # Tensors copied from another process are not part of the graph.
         if any(one is None for one in each[-1]):

@@ -84,7 +84,7 @@ def capture(
     )
     resume, apart = "resume" in keep, "attention" in keep
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
-        found = {name: [] for name in names}
+        by_layer = {name: [] for name in names}
         shared, left = {}, None
         for index, layer in enumerate(language_model(wrapped).layers if keep or nudge else ()):
             if resume or apart:
@@ -98,46 +98,50 @@ def capture(
                 layer.inputs = (stream, *arguments[1:]), options
             if resume or "resid_pre" in keep:
                 entry = later(stream, start)
-                found["resid_pre"].append(entry)
+                by_layer["resid_pre"].append(entry)
             if resume:
                 if left is not None:
                     between = entry - left
-                    found["added"].append(between if bool((between != 0).any()) else None)
-                found["angles"].append(kept_once(shared, options.get("position_embeddings"), start))
-                found["told"].append(told(options, stream.shape[1], start))
+                    by_layer["added"].append(between if bool((between != 0).any()) else None)
+                by_layer["angles"].append(
+                    kept_once(shared, options.get("position_embeddings"), start)
+                )
+                by_layer["told"].append(told(options, stream.shape[1], start))
             if resume or apart:
                 arguments, options = attention.inputs
-                found["keys"].append(arguments[2])
-                found["values"].append(arguments[3])
-                found["masks"].append(kept_once(shared, arguments[4], start))
-                found["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
+                by_layer["keys"].append(arguments[2])
+                by_layer["values"].append(arguments[3])
+                by_layer["masks"].append(kept_once(shared, arguments[4], start))
+                by_layer["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
             if apart:
-                found["queries"].append(later(arguments[1].transpose(1, 2), start).transpose(1, 2))
-                found["scaling"].append(options["scaling"])
+                by_layer["queries"].append(
+                    later(arguments[1].transpose(1, 2), start).transpose(1, 2)
+                )
+                by_layer["scaling"].append(options["scaling"])
                 # Only the eager kernel applies it.
                 eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
-                found["softcaps"].append(options.get("softcap") if eager else None)
+                by_layer["softcaps"].append(options.get("softcap") if eager else None)
             if resume or apart or "z" in keep:
-                found["z"].append(
+                by_layer["z"].append(
                     later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape)
                 )
             if "attn_out" in keep:
-                found["attn_out"].append(later(layer.self_attn.output[0], start))
+                by_layer["attn_out"].append(later(layer.self_attn.output[0], start))
             if "mlp_out" in keep:
-                found["mlp_out"].append(later(first_of(layer.mlp.output), start))
+                by_layer["mlp_out"].append(later(first_of(layer.mlp.output), start))
             if resume:
                 left = layer.output[:, start:]
-        found["added"].append(None)
+        by_layer["added"].append(None)
         normed = language_model(wrapped).norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
-        found.save()
+        by_layer.save()
     return SimpleNamespace(
         start=start,
         keep=list(keep),
         length=inputs["input_ids"].shape[1],
         logits=logits,
         normed=normed,
-        **found,
+        **by_layer,
     )
 
 

@@ -68,11 +68,13 @@ def measured(
         kept = held.pop(picture["recurs"], None)
         if picture["after"] is not None:
             first, common = picture["after"]
-            own, other = (
+            own_ids, other_ids = (
                 one["inputs"]["input_ids"][:, common:].to(captured[first].logits.device)
                 for one in (pictures[first], picture)
             )
-            kept = continued(wrapped, head_shape, captured[first], own, other, picture["start"])
+            kept = continued(
+                wrapped, head_shape, captured[first], own_ids, other_ids, picture["start"]
+            )
         elif (
             kept is None
             or kept.start > picture["start"]
@@ -96,35 +98,35 @@ def measured(
         if advance:
             advance(of_pictures[condition])
     runs = list(range(len(asked)))
-    done = []
-    for one, of_sweep in zip(sweeps, of_sweeps):
+    results = []
+    for plan, of_sweep in zip(sweeps, of_sweeps):
         shown = {
             name: captured[name]
-            if one["front"]
+            if plan["front"]
             else kept_from(
-                captured[name], max(captured[name].start, captured[name].length - one["kept"])
+                captured[name], max(captured[name].start, captured[name].length - plan["kept"])
             )
-            for name in {one["target"], *one["sources"]}
+            for name in {plan["target"], *plan["sources"]}
         }
-        target, values = shown[one["target"]], {}
+        target, values = shown[plan["target"]], {}
         layers_of = {}
-        for edits in one["variants"]:
+        for edits in plan["variants"]:
             for layer, _, kind, _ in edits:
                 if kind[1] != "attention" and kind[0] != "own":
                     layers_of.setdefault(kind, set()).add(layer)
         through = {kind: layers for kind, layers in layers_of.items() if kind[1] == "path"}
-        ends, gap = paths(wrapped, head_shape, captured, one["target"], through, one["path_rows"])
+        ends, gap = paths(wrapped, head_shape, captured, plan["target"], through, plan["path_rows"])
         blind = False
         for kind, layers in layers_of.items():
             if kind in through:
                 made = {layer: lined_up(z, target) for layer, z in ends[kind].items()}
             else:
-                some = some_positions(kind, one["spots"], target.length)
+                hidden = some_positions(kind, plan["spots"], target.length)
                 made = written(
-                    shown, target, kind, sorted(layers), one["means"], some, one["front"]
+                    shown, target, kind, sorted(layers), plan["means"], hidden, plan["front"]
                 )
                 blind = blind or leaves_blind(
-                    shown, kind, sorted(layers), some, one["variants"], one["spots"]
+                    shown, kind, sorted(layers), hidden, plan["variants"], plan["spots"]
                 )
             several = len(next(iter(made.values()))) > 1
             rows = (
@@ -136,16 +138,16 @@ def measured(
             head_shape,
             target,
             runs,
-            one["variants"],
+            plan["variants"],
             values,
-            one["spots"],
+            plan["spots"],
             asked,
-            one["batch_size"],
+            plan["batch_size"],
             softcap,
             advance and (lambda share, whole=of_sweep: advance(share * whole)),
         )
-        done.append({**swept, "gap": gap, "blind": blind or swept["blind"]})
-    return {"pictures": seen, "sweeps": done}
+        results.append({**swept, "gap": gap, "blind": blind or swept["blind"]})
+    return {"pictures": seen, "sweeps": results}
 
 
 def _portions(pictures, sweeps, held):

@@ -63,23 +63,23 @@ def paths(
     """
     made, gap = {kind: {} for kind in asked}, 0.0
     for everywhere in (False, True):
-        wanted = {}
+        receivers = {}
         for (source, _, (into, senders)), layers in asked.items():
             if (into != "query") == everywhere:
-                wanted.setdefault((source, senders), {})[into] = layers
-        if not wanted:
+                receivers.setdefault((source, senders), {})[into] = layers
+        if not receivers:
             continue
-        shown = {name: captured[name] for name in {target, *(source for source, _ in wanted)}}
+        shown = {name: captured[name] for name in {target, *(source for source, _ in receivers)}}
         if not everywhere:
             shown = {name: kept_from(one, one.length - 1) for name, one in shown.items()}
-        rows = max(1, size // len(shown[target].z[0]) - 2) if everywhere else len(wanted)
-        order = list(wanted)
+        rows = max(1, size // len(shown[target].z[0]) - 2) if everywhere else len(receivers)
+        order = list(receivers)
         for begin in range(0, len(order), rows):
-            some = {path: wanted[path] for path in order[begin : begin + rows]}
-            found, apart = _walked(wrapped, head_shape, shown, target, some)
-            for (source, senders), into, layer, z in found:
+            batch = {path: receivers[path] for path in order[begin : begin + rows]}
+            ends, batch_gap = _walked(wrapped, head_shape, shown, target, batch)
+            for (source, senders), into, layer, z in ends:
                 made[source, "path", (into, senders)][layer] = z
-            gap = max(gap, apart)
+            gap = max(gap, batch_gap)
     return made, gap
 
 
@@ -93,23 +93,23 @@ def _walked(wrapped, head_shape, shown, target, wanted):
     Returns:
         (path, "query", "key" or "value", layer, z) of each; and the largest gap, as in `paths`.
     """
-    own, n = shown[target], len(shown[target].z[0])
-    end = kept_from(own, own.length - 1)
+    target_run, n = shown[target], len(shown[target].z[0])
+    end = kept_from(target_run, target_run.length - 1)
     last = max(layer for ends in wanted.values() for layers in ends.values() for layer in layers)
     begins = {path: _by_layer(path[1]) for path in wanted}
     first = min(layer for layers in begins.values() for layer in layers)
-    entry = own.resid_pre[first][:1, -1:]
+    entry = target_run.resid_pre[first][:1, -1:]
     with wrapped.trace(
         inputs_embeds=entry, position_ids=torch.zeros(1, 1, dtype=torch.long, device=entry.device),
         use_cache=False, logits_to_keep=1,
     ):  # fmt: skip
-        found, gaps = [], []
+        receiver_z, gaps = [], []
         # Path → its change of the residual stream so far, (trials, positions, width).
         moved = {}
         for path in wanted:
-            moved[path] = torch.zeros_like(own.resid_pre[0], dtype=torch.float32)
+            moved[path] = torch.zeros_like(target_run.resid_pre[0], dtype=torch.float32)
             if "embedding" in path[1]:
-                moved[path] += shown[path[0]].resid_pre[0].float() - own.resid_pre[0].float()
+                moved[path] += shown[path[0]].resid_pre[0].float() - target_run.resid_pre[0].float()
         for index, layer in enumerate(language_model(wrapped).layers):
             if not first <= index <= last:
                 layer.skip(entry)
@@ -120,7 +120,7 @@ def _walked(wrapped, head_shape, shown, target, wanted):
                 path for path in wanted if any(index in layers for layers in wanted[path].values())
             ]
             # Where no path begins or ends, one position is enough to check the stream.
-            here = own if starting or ending else end
+            here = target_run if starting or ending else end
             stream = here.resid_pre[index]
             # Blocks of rows, one row per trial: the target's own; the zero streams, without and
             # with each sender here replaced; and the streams of paths that end here.
@@ -141,23 +141,23 @@ def _walked(wrapped, head_shape, shown, target, wanted):
                 parts = {"query": queries[rows], "key": keys[rows], "value": values[rows]}
                 for into, layers in wanted[path].items():
                     if index in layers:
-                        found.append((path, into, index, _seen(end, index, into, parts[into])))
+                        receiver_z.append((path, into, index, _seen(end, index, into, parts[into])))
             # Attention's output is not read: z is written below.
             attention.inputs = (module, queries[:, :, -1:], keys, values, None, *others), options
             z, *weights = attention.output
             attention.output = (pad(z, (0, 0, 0, 0, stream.shape[1] - 1, 0)), *weights)
             z, mlp_out = _given(shown, here, index, starting, begins, len(blocks))
             layer.self_attn.o_proj.input = z.to(stream).flatten(-2)
-            given, *weights = layer.self_attn.output
-            given = given.clone()
-            given[:n] = 0
-            layer.self_attn.output = (given, *weights)
+            output, *weights = layer.self_attn.output
+            output = output.clone()
+            output[:n] = 0
+            layer.self_attn.output = (output, *weights)
             # The MLP's output for these rows is not read either: it is written below.
             arguments, options = layer.mlp.inputs
             first_alone = tuple(part if part is None else part[:, :1] for part in arguments)
             layer.mlp.inputs = first_alone, options
-            given = layer.mlp.output
-            layer.mlp.output = with_first(given, mlp_out.to(first_of(given)))
+            output = layer.mlp.output
+            layer.mlp.output = with_first(output, mlp_out.to(first_of(output)))
             left = layer.output
             gaps.append(apart(left[:n], stream))
             left = left[n:].float()
@@ -166,13 +166,16 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             for path in wanted:
                 # Additions between layers (such as a picture's) belong to the embedding.
                 if "embedding" in path[1]:
-                    for added, sign in ((shown[path[0]].added[index], 1), (own.added[index], -1)):
+                    for added, sign in (
+                        (shown[path[0]].added[index], 1),
+                        (target_run.added[index], -1),
+                    ):
                         if added is not None:
                             moved[path] = moved[path].to(added.device) + sign * added.float()
             if index == last:
                 layer.output = entry.to(left.device)
-        found.save(), gaps.save()
-    return found, max(gaps)
+        receiver_z.save(), gaps.save()
+    return receiver_z, max(gaps)
 
 
 def _by_layer(senders):

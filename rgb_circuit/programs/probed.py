@@ -111,14 +111,14 @@ def rounding(wrapped: TransformersModel, inputs) -> float:
     Scores of ten thousand, which biases of keys make in Qwen 2, are known to a thousandth.
     """
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
-        found = []
+        largest_scores = []
         for layer in language_model(wrapped).layers:
             arguments, options = layer.self_attn.source.attention_interface_1.inputs
             queries, keys = (part.norm(dim=-1).max() for part in arguments[1:3])
             scaling = options.get("scaling") or arguments[1].shape[-1] ** -0.5
-            found.append(queries * keys * scaling)
-        found.save()
-    return torch.finfo(torch.float32).eps * max(float(most) for most in found)
+            largest_scores.append(queries * keys * scaling)
+        largest_scores.save()
+    return torch.finfo(torch.float32).eps * max(float(most) for most in largest_scores)
 
 
 def swept_heads(
@@ -144,18 +144,18 @@ def swept_heads(
                     z[:, -1, 0] = 0
                     layer.self_attn.o_proj.input = z.flatten(-2)
             whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
-    wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
+    expected = torch.stack(whole) - captured.logits[0, ids].cpu()
     # From the last token on and from the last but one; from the first if some tokens attend to
     # later ones.
     looks_ahead = any(far > place for place, far in enumerate(furthest))
     gaps = []
     for start in (0,) if looks_ahead else (length - 2, length - 1):
-        here = kept_from(captured, start)
+        resumed = kept_from(captured, start)
         spots: list[dict] = [{"end": [length - 1]}]
-        done = sweep(
+        swept = sweep(
             wrapped,
             head_shape,
-            here,
+            resumed,
             [0],
             variants,
             {},
@@ -165,7 +165,7 @@ def swept_heads(
             softcap,
         )
         gaps += [
-            done["drift"],
-            float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu()),
+            swept["drift"],
+            float((swept["effects"][0] - expected).abs().max() / resumed.logits.abs().max().cpu()),
         ]
     return max(gaps), furthest

@@ -27,10 +27,12 @@ def split(wrapped: TransformersModel, head_shape, inputs, answers) -> dict[str, 
             parts += by_head(layer.self_attn.o_proj, z)
             parts.append(first_of(layer.mlp.output)[:, -1:].clone())
         whole = text.norm.input[:, -1:]
-        own = [shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts]
-        found = torch.cat(own, 1).cpu().save()
+        parts_shares = [
+            shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts
+        ]
+        shares = torch.cat(parts_shares, 1).cpu().save()
         logits = wrapped.output.logits[:, -1].float()
         finite = bool(torch.isfinite(logits).all())
         logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
         finite.save()
-    return {"shares": found, "logits": logits, "finite": finite}
+    return {"shares": shares, "logits": logits, "finite": finite}

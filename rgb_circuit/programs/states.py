@@ -81,34 +81,34 @@ def read_states(
             read = []
             size = max(1, at_once // (len(places) * heads))
             for begin in range(0, places.shape[1], size):
-                some, of = state[:, begin : begin + size], whole[:, begin : begin + size]
+                part, stream = state[:, begin : begin + size], whole[:, begin : begin + size]
                 if component == "z":
-                    some, _ = by_head(
-                        text.layers[index].self_attn.o_proj, some.unflatten(-1, head_shape)
+                    part, _ = by_head(
+                        text.layers[index].self_attn.o_proj, part.unflatten(-1, head_shape)
                     )
-                    some, of = some.flatten(1, 2), of.repeat_interleave(heads, 1)
+                    part, stream = part.flatten(1, 2), stream.repeat_interleave(heads, 1)
                 if part_of:
-                    found = shares_of(text.norm, lm_head, some.to(of), of, asked)
+                    logits = shares_of(text.norm, lm_head, part.to(stream), stream, asked)
                 else:
-                    found = logits_of(text.norm, lm_head, some, asked)
-                read.append(found.unflatten(1, (-1, heads)).cpu())
+                    logits = logits_of(text.norm, lm_head, part, asked)
+                read.append(logits.unflatten(1, (-1, heads)).cpu())
             each.append(torch.cat(read, 1))
         values = torch.stack(each, 1)
         checks = {}
         if part_of:
             last, size = whole[:, -1:], max(1, at_once // len(places))
-            said = [
+            final_logits = [
                 logits_of(text.norm, lm_head, whole[:, begin : begin + size], asked).cpu()
                 for begin in range(0, places.shape[1], size)
             ]
             added = [
                 shares_of(text.norm, lm_head, one.to(last), last, asked).cpu() for one in summands
             ]
-            own = torch.cat(added, 1)
+            shares = torch.cat(added, 1)
             checks = {
-                "sums": own.sum(1),
-                "sizes": own.abs().sum(1),
-                "wholes": torch.cat(said, 1),
+                "sums": shares.sum(1),
+                "sizes": shares.abs().sum(1),
+                "wholes": torch.cat(final_logits, 1),
             }
         elif softcap is not None:
             values = softcap * (values / softcap).tanh()

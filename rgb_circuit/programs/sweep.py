@@ -93,10 +93,10 @@ def _plain(edit):
             (edit.queries, edit.keys),
         )
     kind = edit.source, edit.component, edit.scale
-    some = [
+    extras = [
         (name, words) for name in ("over", "without") if (words := getattr(edit, name)) is not None
     ]
-    return edit.layer, edit.head, (*kind, *some), edit.positions
+    return edit.layer, edit.head, (*kind, *extras), edit.positions
 
 
 def sweep(
@@ -140,11 +140,11 @@ def sweep(
         size = max(1, batch_size // len(runs))
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
-            some = [variants[index] for index in chosen]
-            done, unedited, good, none_left = _side_by_side(
-                wrapped, head_shape, captured, runs, some, values, spots, answers, softcap
+            chosen_edits = [variants[index] for index in chosen]
+            batch_effects, unedited, good, none_left = _side_by_side(
+                wrapped, head_shape, captured, runs, chosen_edits, values, spots, answers, softcap
             )
-            effects[:, chosen] = done
+            effects[:, chosen] = batch_effects
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
             if advance:
                 advance(len(chosen) / len(variants))
@@ -163,7 +163,7 @@ def sweep(
             new = [run for run in new if run in {run for run, _ in batch}]
             rows = rows[len(batch) :]
             edited = [(run, variants[index]) for run, index in batch]
-            done, unedited, good, none_left = _as_batch(
+            batch_effects, unedited, good, none_left = _as_batch(
                 wrapped,
                 head_shape,
                 captured,
@@ -176,7 +176,7 @@ def sweep(
                 answers,
                 softcap,
             )
-            effects[[run for run, _ in batch], [index for _, index in batch]] = done
+            effects[[run for run, _ in batch], [index for _, index in batch]] = batch_effects
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
             if advance:
                 advance(len(batch) / len(runs) / len(variants))
@@ -193,7 +193,7 @@ def sweep(
 def idle(captured, runs, variants, values, spots) -> torch.Tensor:
     """Whether a variant writes only what its target run has there, to the last bit, (runs,
     variants)."""
-    same: dict = {}
+    unchanged: dict = {}
     for kind, layer, component in {
         (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
         for edits in variants
@@ -201,20 +201,22 @@ def idle(captured, runs, variants, values, spots) -> torch.Tensor:
         if edit[2] in values
     }:
         made, row = values[kind]
-        own = getattr(captured, component)
+        kept = getattr(captured, component)
         # A component that the target run did not keep comes from another run.
-        if own:
-            same[kind, layer] = (made[layer][row] == own[layer][runs].to(made[layer])).all(-1).cpu()
+        if kept:
+            unchanged[kind, layer] = (
+                (made[layer][row] == kept[layer][runs].to(made[layer])).all(-1).cpu()
+            )
 
     def leaves(run, edit):
         layer, head, kind, positions = edit
         if kind not in values:
             return kind[1] == "attention" and kind[2] == 0
-        if (kind, layer) not in same:
+        if (kind, layer) not in unchanged:
             return False
         places = torch.tensor(spots[run][positions]) - captured.start
         return bool(
-            same[kind, layer][run, places][..., slice(None) if head is None else head].all()
+            unchanged[kind, layer][run, places][..., slice(None) if head is None else head].all()
         )
 
     return torch.tensor(
@@ -308,9 +310,9 @@ def _from_the_mean(effects, layers, is_nudge):
     each copy joins, (copies,)."""
     effects = effects.clone()
     for layer in layers.unique() if is_nudge.any() else ():
-        here = layers == layer
-        several = effects[:, here & is_nudge]
-        effects[:, here] -= several.sum(1, keepdim=True) / (1 + several.shape[1])
+        in_layer = layers == layer
+        nudges = effects[:, in_layer & is_nudge]
+        effects[:, in_layer] -= nudges.sum(1, keepdim=True) / (1 + nudges.shape[1])
     return effects
 
 
@@ -358,35 +360,35 @@ def _as_batch(
     joining = torch.tensor([*[first] * len(new), *enters])
     active = {layer: int((joining <= layer).sum()) for layer in range(first, len(captured.z))}
     written, biases = {}, {}
-    for row, (which, edits) in enumerate(rows, start=len(new)):
+    for row, (run, edits) in enumerate(rows, start=len(new)):
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
-                place = torch.tensor(spots[which][positions]) - captured.start
-                place = torch.full_like(place, row), place, place, torch.full_like(place, which)
+                place = torch.tensor(spots[run][positions]) - captured.start
+                place = torch.full_like(place, row), place, place, torch.full_like(place, run)
                 _note(written, layer, head, kind, place)
                 continue
-            queries, keys = (torch.tensor(spots[which][places]) for places in positions)
+            queries, keys = (torch.tensor(spots[run][places]) for places in positions)
             biases.setdefault(layer, []).append(
                 (row, head, queries - captured.start, keys, kind[2])
             )
 
-    every = [*new, *(which for which, _ in rows)]
-    picked = torch.tensor([runs[which] for which in every])
+    run_of_row = [*new, *(run for run, _ in rows)]
+    picked = torch.tensor([runs[run] for run in run_of_row])
 
     def seen(layer):
         # Without a mask the model uses a cheaper kernel.
         whole = captured.start == 0 and captured.masks[layer] is None and layer not in biases
         return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
 
-    before = [which for which in dict.fromkeys(every) if which not in new]
+    before = [run for run in dict.fromkeys(run_of_row) if run not in new]
     known = [
-        *(captured.normed[runs[which]] for which in new),
-        *(baselines[which] for which in before),
+        *(captured.normed[runs[run]] for run in new),
+        *(baselines[run] for run in before),
     ]
     # The index of each row's baseline: among the rows, or after them in ``known``.
-    place = {which: index for index, which in enumerate(new)}
-    place |= {which: len(every) + len(new) + index for index, which in enumerate(before)}
-    base = [*range(len(every), len(every) + len(new)), *(place[which] for which, _ in rows)]
+    place = {run: index for index, run in enumerate(new)}
+    place |= {run: len(run_of_row) + len(new) + index for index, run in enumerate(before)}
+    base = [*range(len(run_of_row), len(run_of_row) + len(new)), *(place[run] for run, _ in rows)]
     effects, normed, finite, blind = _forward(
         wrapped,
         head_shape,
@@ -396,14 +398,14 @@ def _as_batch(
         side_by_side=False,
         known=torch.stack(known),
         base=torch.tensor(base),
-        answers=answers[every],
+        answers=answers[run_of_row],
         captured=captured,
         picked=picked,
         masks=_by_layer(captured, first, seen, biases),
         biases=biases,
         softcap=softcap,
     )
-    baselines.update({which: normed[index] for index, which in enumerate(new)})
+    baselines.update({run: normed[index] for index, run in enumerate(new)})
     unedited = float(effects[: len(new)].abs().max()) if new else 0.0
     return effects[len(new) :], unedited, finite, blind
 
@@ -460,7 +462,7 @@ def _forward(
                 attention = layer.self_attn.source.attention_interface_1
                 arguments, options = layer.inputs
                 count = active[index]
-                own = picked if side_by_side else picked[:count]
+                pictures = picked if side_by_side else picked[:count]
                 if index == first:
                     stream = entry
                 elif side_by_side:
@@ -469,12 +471,12 @@ def _forward(
                     joining = captured.resid_pre[index][picked[before:count]]
                     stream = torch.cat([arguments[0], joining.to(arguments[0])])
                 stream = put(stream, writes.get((index, "resid_pre")))
-                beside = handed(captured, index, own, count if side_by_side else None)
+                beside = handed(captured, index, pictures, count if side_by_side else None)
                 layer.inputs = (stream, *arguments[1:]), {**options, **beside}
                 arguments, options = attention.inputs
-                module, queries, keys, values, _, *others = arguments
+                module, queries, keys, values, _, *rest = arguments
                 if prefix:
-                    keys, values = behind(captured, index, keys, values, own)
+                    keys, values = behind(captured, index, keys, values, pictures)
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
                 if index in biases:
                     mask = biased(mask, biases[index], head_shape[0])
@@ -492,7 +494,7 @@ def _forward(
                 if 0 < looking < count:
                     queries, keys, values = queries[:looking], keys[:looking], values[:looking]
                     mask = mask if mask is None else mask[:looking]
-                attention.inputs = (module, queries, keys, values, mask, *others), options
+                attention.inputs = (module, queries, keys, values, mask, *rest), options
                 if short or 0 < looking < count:
                     z, *weights = attention.output
                     missing = stream.shape[1] - z.shape[1]
@@ -501,11 +503,11 @@ def _forward(
                 if (index, "z") in writes or looking < count:
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
                     if looking < count:
-                        z = torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)])
+                        z = torch.cat([z[:looking], captured.z[index][pictures[looking:]].to(z)])
                     layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
                 put_outputs(layer, index, writes)
                 if captured.added[index] is not None:
-                    layer.output = layer.output + captured.added[index][own]
+                    layer.output = layer.output + captured.added[index][pictures]
                 before = count
         normed = language_model(wrapped).norm.output[
             :, slice(None) if side_by_side else slice(-1, None)
@@ -557,16 +559,16 @@ def _writes(written, values):
     """
     writes = {}
     for (layer, component), kinds in written.items():
-        here = writes[layer, component] = []
+        layer_writes = writes[layer, component] = []
         for kind, parts in kinds.items():
             into = tuple(torch.cat(each) for each in zip(*(into for into, _, _ in parts)))
             if kind[0] == "own":
-                here.append((into, None, kind[2]))
+                layer_writes.append((into, None, kind[2]))
                 continue
             made, row = values[kind]
             inside = tuple(torch.cat(each) for each in zip(*(inside for _, inside, _ in parts)))
             run = torch.cat([run for _, _, run in parts])
-            here.append((into, made[layer][(row[run], *inside)], None))
+            layer_writes.append((into, made[layer][(row[run], *inside)], None))
     return writes
 
 
@@ -586,8 +588,8 @@ def put_outputs(layer, index, writes) -> None:
         if (index, component) in writes:
             # A layer may lack one of them.
             module = getattr(layer, name)
-            given = module.output
-            module.output = with_first(given, put(first_of(given), writes[index, component]))
+            output = module.output
+            module.output = with_first(output, put(first_of(output), writes[index, component]))
 
 
 def biased(mask, some, n_heads) -> torch.Tensor:
@@ -609,8 +611,8 @@ def _by_layer(captured, first, seen, biases):
     """Layer → the mask that ``seen`` makes for it; layers with the same captured mask share one."""
     made, masks = {}, {}
     for layer in range(first, len(captured.masks)):
-        given = id(captured.masks[layer]), captured.causal[layer], layer in biases
-        if given not in made:
-            made[given] = seen(layer)
-        masks[layer] = made[given]
+        key = id(captured.masks[layer]), captured.causal[layer], layer in biases
+        if key not in made:
+            made[key] = seen(layer)
+        masks[layer] = made[key]
     return masks
