@@ -1,18 +1,19 @@
 """From patching every head to a verdict per head and prediction.
 
-1. A hypothesis is made of predictions, each of claims about a word's logit when one head is patched
-   (`rgb_circuit.hypothesis`).
-2. Each sweep that they need is run once, for every head, however many predictions share it.
-3. Every claim is tested with the trials as replicates; a prediction's p is its weakest claim's.
+1. A hypothesis consists of predictions, and each prediction of claims about a word's logit when one
+   head is patched (`rgb_circuit.hypothesis`).
+2. Each sweep runs once for every head, however many predictions share it.
+3. Every claim is tested with the trials as replicates; a prediction's p is that of its weakest
+   claim.
 
-What a word's logit is read against, what the gap is, and what words that are alike do: `.effects`.
+`.effects` explains the control that a word's logit is read against, the gap, and similar words.
 
-**A gap that is not there.** A model that does not answer by what the pictures show has no gap, and
-a fraction of what chance leaves can be anything. So the gap must first be shown to be positive on
-the very trials that test the heads (`rgb_circuit.statistics.shown_to_fall`), and be
-`.verdict.LEAST_GAP` logits or more: of many models without one, some show a small gap by chance.
-Where it is not, what a prediction asks for means nothing: it is void (p = 1, does not hold), and
-the restored fraction is missing. The effect and its interval are measured all the same, and shown.
+**A missing gap.** A model whose answer does not depend on the picture has no gap, and a fraction of
+what chance leaves can be anything. So the gap must first be shown to be positive on the same trials
+that test the heads (`rgb_circuit.statistics.shown_to_fall`), and be `.verdict.LEAST_GAP` logits or
+more: among many models without a gap, some show a small one by chance. Without a gap a prediction
+is void (p = 1, does not hold), and the restored fraction is missing. The effect and its interval
+are reported all the same.
 
 | claim | shown by rejecting that the mean effect is | or that so few trials lie inside that |
 |---|---|---|
@@ -28,54 +29,53 @@ the restored fraction is missing. The effect and its interval are measured all t
 Its threshold is half the margin of "none": of the order of what "none" excludes, yet within reach
 of a single head in a large model.
 
-**Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`), p
-being twice the smaller: a stray trial in which the picture confused the model moves the mean and
-its error, and is one of 32 to a count. No more than one trial of four of any word that the clean
-picture shows, or of the claim, may lie outside, and the count does not speak where the mean is
-shown to lie beyond the margin. Absences are refuted by the mean, or where in most trials the effect
-lies beyond the margin, on one side.
+**Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`); p is
+twice the smaller p of the two. A stray trial in which the picture confused the model moves the mean
+and its error, but is only one trial in 32 to a count. For each word that the clean picture shows,
+and for each of the claim's, at most one trial in four may lie outside the margin. The count is
+ignored if the mean is shown to lie beyond the margin. Absences are refuted by the mean, or if in
+most trials the effect lies beyond the margin, on one side.
 
-**Above others.** Who raises many words raises a claim's word above the mean of the controls. Here
-it must rise above each of them, for each word that the head is shown to serve: there it is held
-against the control word that rises most in trials of that word. It is not shown either where
-another word does as well for such a word (by the mean over its trials), or is shown to do better,
-by ``margin`` of the gap, for any.
+**Above others.** A head that raises many words also raises a claim's word above the mean of the
+controls. Under this claim the word must rise above each control, for each word that the head is
+shown to serve: in trials of such a word, the test is against the control word that rises most. The
+claim fails if another word rises as well for such a word (by the mean over its trials), or if for
+any word another is shown to rise more, by ``margin`` of the gap.
 
 **Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals
 are those of the same t. The strata of a claim are the words that it is about: in the RGB game odd
-colours for "odd up", backgrounds for "background up". These are not drawn at random but all used
-equally often, so that what a head does for one of them and not for another is no noise.
+colours for "odd up", backgrounds for "background up". The words are not drawn at random but all
+used equally often, so a difference between a head's effects on them is not noise.
 
 **Three states.** A prediction's p is the largest of its claims' (the intersection–union test,
-Berger 1982). It *holds* where q ≤ level, with q Benjamini–Hochberg over heads, prediction by
-prediction. It is *refuted* where the opposite of one of its claims is shown, with the smallest p of
-these times the number of claims, corrected over heads as well; and *undecided* else: then
-``trials_to_decide`` says how many trials would do, if effects go on as on these. ``holds`` is False
-for both.
+Berger 1982). It *holds* if q ≤ level, where q is Benjamini–Hochberg over heads, prediction by
+prediction. It is *refuted* if the opposite of one of its claims is shown; that p is the smallest
+over the claims, times their number, and is corrected over heads as well. Otherwise it is
+*undecided*, and ``trials_to_decide`` says how many trials would decide if effects stay the same.
+``holds`` is False in both cases.
 
-**A role** is shown where all its predictions are. Its p is the largest of theirs, its q
-Benjamini–Hochberg over heads: where every prediction of a role holds, the weakest has the role's q,
+**A role** is shown if all its predictions are. Its p is the largest of theirs, its q
+Benjamini–Hochberg over heads. If every prediction of a role holds, the weakest gets the role's q,
 if that is larger, so that `heads` keeps the false discovery rate of roles. A prediction that may
 stand in for another (``instead_of``) is another way of meeting it: the smaller p of the two counts,
-twice.
+doubled.
 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second
-half *tests* those: effect, interval, p and q are the second half's, and the correction is over the
-rows that were found. Only claims of effects have to be found: finding is choosing among many heads
-the few that do something, and an absence, which nearly every head shows, chooses none. It is tested
-on the second half like any other claim. Put trials of your own into random order first.
+half *tests* those: effect, interval, p and q come from the second half, corrected over the rows
+that were found. Only claims of effects take part in finding, which picks the few heads that do
+something. Nearly every head shows an absence, so absences pick none; they are tested on the second
+half like any other claim. Put your own trials into random order first.
 
-**Positions.** Heads are restored at [end] unless other ``positions`` are asked for, and then heads
-are frozen at the same ones. Every prediction means there what it means at [end], since logits are
-read at [end] either way: a circuit whose work is done at the question's words is found at "all" and
-"text", and of it [end] shows only the head that brings the answer there. A head that works at some
-of the positions alone is found with these; one that only makes ready what others read, as heads
-over the picture do, has no role anywhere.
+**Positions.** Heads are restored and frozen at [end] unless other ``positions`` are given. Every
+prediction means the same there as at [end], since logits are read at [end] either way. If a circuit
+works at the question's words, "all" and "text" find it; [end] shows only the head that brings its
+answer there. A head that works at only some positions is found with these. A head that only
+prepares what others read, as heads over the picture do, has no role at any positions.
 
 **Frozen heads.** Predictions about a route freeze the heads of another hypothesis: `.frozen`.
 
-A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct``
-leaves it out.
+In a trial that the model answers wrongly, the circuit was not at work; ``only_correct`` leaves such
+trials out.
 """
 
 import warnings
@@ -124,10 +124,10 @@ def examine(
     progress: bool = True,
     **options,
 ) -> pd.DataFrame:
-    """Test every prediction of some hypotheses on every head.
+    """Test every prediction of several hypotheses on every head.
 
     Args:
-        hypotheses: each is corrected for by itself.
+        hypotheses: those that the task ships with are corrected for separately, others together.
         progress: show bars.
         options: ``task, checks, frozen, margin, least, level, split, only_correct, positions``, as
             `steps` takes them.
@@ -136,23 +136,23 @@ def examine(
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high``
         (logits; mean over trials and its 95 % t interval within strata), ``p_value, q_value, n``
         (trials tested on), ``holds``; then ``state`` ("holds", "refuted", "undecided"),
-        ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect
-        lies on the threshold, missing where there is an answer or nothing to answer), ``void`` (why
-        nothing can be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all
-        trials, "no word" to read, "not lined up" where prompts differ in length),
-        ``restored_fraction`` (missing without a gap), ``share, share_low, share_high`` (of the
-        head's effect that goes the way that is asked for; missing where none is), ``answer`` (role
-        that the effect is on), ``words`` (for which of its words the effect is shown by itself,
-        where not for all), ``weakest`` (the claim with the largest p), ``outside`` (trials in which
-        an effect that should be absent is not, the most of any claim), ``stray`` (the trial of them
-        that lies furthest outside, where they are few enough to be strays; else empty), ``found``
-        (the claimed effects have p ≤ level on the trials that find; without a split that is all of
-        them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials
-        given that the model answered wrongly).
+        ``trials_to_decide`` (trials needed to decide, 4 times out of 5; infinite if the effect lies
+        on the threshold, missing if the prediction is decided or void), ``void`` (why nothing can
+        be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all trials, "no
+        word" to read, "not lined up" if prompts differ in length), ``restored_fraction`` (missing
+        without a gap), ``share, share_low, share_high`` (the share of the head's effect that takes
+        the claimed route; missing if none is claimed), ``answer`` (role that the effect is on),
+        ``words`` (the words for which the effect is shown separately, if not for all), ``weakest``
+        (the claim with the largest p), ``outside`` (trials in which an effect that should be absent
+        is not, the most of any claim), ``stray`` (of these, the trial that lies furthest outside,
+        if they are few enough to be strays; else empty), ``found`` (the claimed effects have p ≤
+        level on the trials that find heads; without a split, on all of them), ``frozen`` (whether
+        the head is among those frozen for predictions about routes), ``wrong`` (number of given
+        trials that the model answered wrongly).
 
     Raises:
         InputError: too few trials, a picture or word that a prediction needs and a trial lacks, or
-            a role or condition that the task does not have, before any forward.
+            a role or condition that the task lacks; all before any forward.
 
     Examples:
         >>> from analyses.evidence import examine, heads
@@ -171,7 +171,7 @@ def examine(
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):
         given = len(trials)
-        # With none right there is nothing to leave out.
+        # If no trial is right, leaving out the wrong ones leaves nothing.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(
             f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
@@ -197,23 +197,23 @@ def steps(
     only_correct: bool = False,
     positions: str | Sequence[int] = "end",
 ) -> Steps[pd.DataFrame]:
-    """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads are frozen; then
-    the sweeps with frozen heads.
+    """`examine` as steps: every sweep with nothing frozen; stand-ins, if heads are frozen; then the
+    sweeps with frozen heads.
 
     Args:
-        task: that the trials are of; by default `rgb_circuit.stimuli.tasks.task_of` says.
-        checks: predictions that are corrected for by themselves.
-        frozen: group (what ``through the …`` names) → (layer, head) pairs to freeze in the sweeps
+        task: of the trials; by default the task from `rgb_circuit.stimuli.tasks.task_of`.
+        checks: predictions that are corrected for separately.
+        frozen: group (the name in ``through the …``) → (layer, head) pairs to freeze in the sweeps
             that ask for it, and no others; by default those that the hypothesis of that name finds
             on the same trials. Without any, predictions about what goes through or past them are
             void: their effect is NaN and their p is 1.
         margin: fraction of the gap up to which an effect counts as none.
         least: fraction of the gap that an effect must exceed to count as up or down; at most
             ``margin``.
-        level: false discovery rate, of a prediction's heads and of a role's.
+        level: false discovery rate over heads, for each prediction and each role.
         split: find on the first half of the trials, test on the second.
         only_correct: leave out trials with any picture that the model answers wrongly; they are
-            counted either way.
+            counted in any case.
         positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
     """
     rules = Rules(margin, least, level, split)
@@ -256,8 +256,8 @@ def measuring(
     only_correct: bool = False,
     positions: str | Sequence[int] = "end",
 ) -> Steps[tuple[Measured, list[rgb.Trial], set[Head], int]]:
-    """`steps` up to the verdicts: what was measured, the trials that it is of, the heads that were
-    frozen, and how many trials were answered wrongly."""
+    """`steps` up to the verdicts: the measured effects, their trials, the frozen heads, and the
+    number of trials answered wrongly."""
     trials, positions = (
         as_trials(trials),
         positions if isinstance(positions, str) else tuple(positions),
@@ -314,8 +314,8 @@ def needs(
     checks: Sequence[Prediction] = (),
     positions: str | Sequence[int] = "end",
 ) -> list[Measurement]:
-    """What `steps` asks of each trial by itself: all but the sweeps with frozen heads, which all
-    trials choose.
+    """The measurements of `steps` that need one trial at a time: all but the sweeps with frozen
+    heads, since choosing those heads takes all trials.
 
     Raises:
         InputError: a picture or word that a trial lacks.
@@ -332,7 +332,7 @@ def needs(
 
 
 def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
-    """The pictures and the answers that a prediction needs and a trial lacks."""
+    """The pictures and answers that a prediction needs and a trial lacks."""
     pictures, answers = dict.fromkeys(["clean", *shown([prediction])]), {}
     for claim in about_words([prediction]):
         # Without a word for "nothing is odd" a prediction about it is void.
@@ -347,8 +347,8 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
 
 
 def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
-    """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may
-    stand in for it, and every one under ``not`` is refuted."""
+    """The (layer, head) pairs that meet a hypothesis: every prediction holds, or one that may stand
+    in for it, and every prediction under ``not`` is refuted."""
     names = [prediction.name for prediction in hypothesis.predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
@@ -369,7 +369,8 @@ def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _finders(task, hypotheses, group):
-    """The predictions that find a group of heads: of a hypothesis at hand, else of the task's."""
+    """The predictions that find a group of heads: from the given hypotheses, else from the
+    task's."""
     for hypothesis in (*hypotheses, *task.hypotheses):
         if hypothesis.short == group:
             return hypothesis.finders
@@ -386,7 +387,7 @@ def _needed(hypotheses, checks, finders):
 
 
 def _check(task, trials, predictions):
-    """Raise InputError unless task and trials have what the predictions need."""
+    """Raise InputError if the task or a trial lacks what the predictions need."""
     for prediction in predictions:
         task.check(prediction)
         for trial in trials:
