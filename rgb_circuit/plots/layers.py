@@ -1,4 +1,4 @@
-"""What each layer restores at each group of positions."""
+"""How much each layer restores at each group of positions."""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ ROOMY = 12
 
 @literal
 def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) -> Figure:
-    """A map of layers × position groups for every target, all on one scale: the restored fraction
-    of one answer's logit, or its effect in logits where nothing is restored from a picture.
+    """A map of layers × position groups per target, all on one scale: the restored fraction of one
+    answer's logit, or its effect in logits if the source is no picture.
 
-    Cells whose 95 % interval reaches 0 carry a dot.
+    Cells whose 95 % interval includes 0 carry a dot.
 
     Args:
         frame: from `rgb_circuit.patch_layers`.
