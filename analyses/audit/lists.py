@@ -1,11 +1,11 @@
-"""Lists of heads: read from the files that people have, and drawn at random.
+"""Lists of heads, read from files in common formats, and drawn at random.
 
 A file may hold one list, or several by name:
 
 - JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6"]``, a dictionary
-  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, whose mean is taken),
-  or what ``rgb-circuit export`` wrote, a list per role;
-- CSV with the columns ``layer, head``, and where there are any ``score`` and ``list``.
+  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, which are averaged),
+  or an export of ``rgb-circuit export``, a list per role;
+- CSV with the columns ``layer, head``, and optionally ``score`` and ``list``.
 """
 
 import json
@@ -30,10 +30,10 @@ FORMS = (
 
 
 def read_lists(path: str | Path, top: int | None = None) -> Lists:
-    """The lists of heads that a file holds; one without a name is called like the file.
+    """Read the lists of heads from a file; a list without a name gets the file's.
 
     Args:
-        top: of heads with scores, how many with the largest.
+        top: for heads with scores, how many of the largest to keep.
 
     Returns:
         Name → its heads, in the file's order, or by score.
@@ -71,11 +71,11 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
 def alike(
     heads: Sequence[tuple[int, int]], n_heads: int, most: int, rng: np.random.Generator
 ) -> list[list[Head]]:
-    """Other lists with as many heads in each layer: all of them where these are no more than
-    ``most``, else so many that are drawn.
+    """Other lists with as many heads in each layer: all of them if there are at most ``most``,
+    otherwise that many drawn at random.
 
     Args:
-        n_heads: of each layer.
+        n_heads: per layer.
     """
     layers = {layer: sum(other == layer for other, _ in heads) for layer, _ in heads}
     own = frozenset(map(tuple, heads))
@@ -140,7 +140,7 @@ def _of_json(held, path, top):
 
 
 def _of_export(rows, path):
-    """A list per role of what ``rgb-circuit export`` wrote."""
+    """A list per role from an export of ``rgb-circuit export``."""
     lists: Lists = {}
     for row in rows:
         if not isinstance(row, Mapping) or not {"layer", "head"} <= set(row):
@@ -151,7 +151,7 @@ def _of_export(rows, path):
 
 
 def _is_layer_or_head(key):
-    """Whether a key is written like a layer, "19", or like a head, "19-6" or "19.6"."""
+    """Whether a key names a layer, "19", or a head, "19-6" or "19.6"."""
     return key.replace("-", ".").replace(".", "", 1).isdecimal()
 
 

@@ -117,8 +117,7 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
 
 def _set_head(attention, head, part, channels):
     """Write what a head looks for, carries and writes. Keys sit in RoPE's slow planes: shapes, one
-    for searches that match by themselves, and the first token, on which a head rests if it finds
-    nothing."""
+    plane for every other search, and the first token, on which a head rests if it finds nothing."""
     d_head = attention.head_dim
     shapes, alone, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
     query, key, value, output = bare_head(attention, head)
