@@ -1,8 +1,8 @@
 """How often roles are right: precision and recall, and roles given where none is true, counted over
 heads.
 
-Where every role is false, that none is given says something only of heads that could have been
-given one: where fewer than `INFORMATIVE` of the heads are testable, no rate is told.
+If every role is false, heads without a role tell something only if they could have been given one.
+So if fewer than `INFORMATIVE` of the heads are testable, no rate is given.
 """
 
 import numpy as np
@@ -14,26 +14,26 @@ from rgb_circuit.models.planted import MODERATE_NOISE
 from ..rgb.subjects import UNEVEN_HEAD
 from ..roles import GAME
 
-# The share of testable heads below which no rate of false roles is told.
+# The share of testable heads below which no rate of false roles is given.
 INFORMATIVE = 0.8
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of every reading over levels of noise, of even models with one number of
-    trials.
+    """Precision and recall of every reading over levels of noise, for even models with one number
+    of trials.
 
     Args:
-        frame: `verdicts`, concatenated.
+        frame: concatenated frames of `verdicts`.
 
     Returns:
         A row per reading × role × noise (planted models): ``reading, role, noise, models, true``
         (heads that have the role), ``given`` (heads that the reading gives it), ``right`` (both),
         ``precision, precision_low, precision_high, recall, recall_low, recall_high``, with exact
-        (Clopper–Pearson) 95 % intervals over heads; NaN where nothing was given or true;
-        ``testable`` (how many of the true heads are).
+        (Clopper–Pearson) 95 % intervals over heads; NaN if nothing was given or true; ``testable``
+        (how many of the true heads are).
     """
     known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
-    # The number of trials that was tried at most levels.
+    # The number of trials tried at most levels.
     known = known[known["trials"] == known.groupby("trials")["noise"].nunique().idxmax()]
     rows = []
     for (reading, noise), part in known.groupby(["reading", "noise"], sort=False):
@@ -50,7 +50,7 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
     moderate noise, and for all together.
 
     Args:
-        frame: `verdicts`, concatenated.
+        frame: concatenated frames of `verdicts`.
 
     Returns:
         A row per kind × trials × role that is true of a head or given to one: ``like`` (one of
@@ -76,10 +76,10 @@ def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
     for heads that do not.
 
     Args:
-        frame: `verdicts`, concatenated.
+        frame: concatenated frames of `verdicts`.
 
     Returns:
-        As `by_trials`, of any role, without precision; ``like`` is "even" (all heads of such
+        As `by_trials`, for any role, without precision; ``like`` is "even" (all heads of such
         models), "some colours" (extractors of four or two), "uneven" (`UNEVEN_HEAD`), or "other
         kinds".
     """
@@ -114,8 +114,8 @@ def _at_moderate_noise(frame, reading):
 
 
 def _counted(part, role):
-    """Heads that have a role, that are given it, and both; precision and recall with their
-    intervals."""
+    """Numbers of heads that have a role, that are given it, and both; precision and recall with
+    their intervals."""
     true, given = (
         part["truth"] == role,
         part["role"].str.split(" + ", regex=False).map(lambda names: role in names),
@@ -130,12 +130,12 @@ def _counted(part, role):
 
 
 def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
-    """Roles given where every one is false (`NULLS`).
+    """Roles given on models where every role is false (`NULLS`).
 
     Returns:
         A row per kind × reading: ``kind, reading, models, models_with_a_role, heads,
-        heads_with_a_role``, ``testable`` (how many of the heads are), ``informative`` (these are at
-        least `INFORMATIVE` of them; else how many were given a role says nothing).
+        heads_with_a_role``, ``testable`` (how many of the heads are), ``informative`` (whether they
+        are at least `INFORMATIVE` of the heads; otherwise the number with a role tells nothing).
     """
     rows = []
     for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(
