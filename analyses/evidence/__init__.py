@@ -31,10 +31,10 @@ of a single head in a large model.
 
 **Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`); p is
 twice the smaller p of the two. A stray trial in which the picture confused the model moves the mean
-and its error, but is only one trial in 32 to a count. For each word that the clean picture shows,
-and for each of the claim's, at most one trial in four may lie outside the margin. The count is
-ignored if the mean is shown to lie beyond the margin. Absences are refuted by the mean, or if in
-most trials the effect lies beyond the margin, on one side.
+and its error, but is only one trial in 32 to a count. For each word of the claim and of the
+clean picture, at most one trial in four may lie outside the margin. The count is ignored if the
+mean is shown to lie beyond the margin. Absences are refuted by the mean, or if in most trials the
+effect lies beyond the margin, on one side.
 
 **Above others.** A head that raises many words also raises a claim's word above the mean of the
 controls. Under this claim the word must rise above each control, for each word that the head is

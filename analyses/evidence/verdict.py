@@ -164,7 +164,7 @@ def _judge_one(measured, prediction, rules, finding, testing):
     low, high = (np.nan, np.nan) if alone else t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
     gap = measured.mean_gap(lead, testing)
-    # Too few trials is a reason that comes before the gap is known.
+    # With too few trials, `_void` does not look at the gap.
     has_gap = not void or (
         void not in ("no gap", UNEQUAL) and _has_gap(measured, prediction, rules, testing)
     )

@@ -146,7 +146,7 @@ class Claim:
     Attributes:
         role: of an answer.
         expected: one of `EXPECTATIONS`.
-        sweep: the sweep whose effect it is.
+        sweep: the sweep that has the effect.
 
     Raises:
         InputError: an unknown expectation, "mostly" of the whole effect, or "below half" of a sweep
@@ -420,7 +420,7 @@ class Hypothesis:
 
     @property
     def slots(self) -> list[list[str]]:
-        """For each thing that must hold, the names of the predictions that may show it."""
+        """The names of the predictions that must hold, each with those that may stand in for it."""
         return slots(self._wanted)
 
     @property
@@ -437,8 +437,8 @@ class Hypothesis:
 
     @property
     def finders(self) -> tuple[Prediction, ...]:
-        """The predictions that find the heads to freeze. It leaves out those that only narrow down
-        what such a head carries, since a head that carries more is a route as well."""
+        """The predictions that find the heads to freeze. Those that only narrow down what such a
+        head carries are left out, since a head that carries more is a route as well."""
         return tuple(
             prediction
             for prediction in self._wanted
@@ -454,7 +454,7 @@ class Hypothesis:
 
 
 def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
-    """For each thing that predictions ask for, the names of those that may show it."""
+    """The names of the predictions, each with those that may stand in for it."""
     predictions = tuple(predictions)
     named = {
         prediction.name: [prediction.name]
