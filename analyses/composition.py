@@ -320,15 +320,15 @@ def _observed(total, frozen, words, replicates):
 def _intervals(total, frozen, words):
     """Intervals of the mediated effect and of its share in the total, each (2, pairs, roles); the
     effects are (trials, pairs, roles), the words (roles, trials)."""
-    found = np.empty((2, 2, *total.shape[1:]))
+    intervals = np.empty((2, 2, *total.shape[1:]))
     for number, strata in enumerate(words):
         whole = total[..., number]
         mediated = whole - frozen[..., number]
-        found[0, ..., number] = t_interval(mediated, strata)
+        intervals[0, ..., number] = t_interval(mediated, strata)
         low, high = t_interval(whole, strata)
         shown = ((low > 0) | (high < 0)) & (np.abs(whole.mean(0)) > ROUNDED)
-        found[1, ..., number] = np.where(shown, ratio_interval(mediated, whole, strata), np.nan)
-    return found
+        intervals[1, ..., number] = np.where(shown, ratio_interval(mediated, whole, strata), np.nan)
+    return intervals
 
 
 def _heads(model, heads, what):

@@ -161,28 +161,28 @@ def others(
     # Many tries, since small models have few sets and may draw the same one again.
     for _ in range(20 * draws):
         free = [head for head in model.heads() if head not in chosen]
-        some: list[tuple[int, int]] = []
+        heads: list[tuple[int, int]] = []
         for layer in sorted({layer for layer, _ in chosen}):
-            own = [head for head in free if head[0] == layer]
-            wanted = sum(one == layer for one, _ in chosen)
-            some += [own[k] for k in rng.permutation(len(own))[:wanted]]
-        left = [head for head in free if head not in some]
-        some += [left[k] for k in rng.permutation(len(left))[: len(chosen) - len(some)]]
-        if len(some) < len(chosen):
+            in_layer = [head for head in free if head[0] == layer]
+            count = sum(one == layer for one, _ in chosen)
+            heads += [in_layer[k] for k in rng.permutation(len(in_layer))[:count]]
+        left = [head for head in free if head not in heads]
+        heads += [left[k] for k in rng.permutation(len(left))[: len(chosen) - len(heads)]]
+        if len(heads) < len(chosen):
             raise InputError(
                 f"{len(chosen)} of the {len(model.heads())} heads of {model.name} are named, and "
                 "too few are left to compare them with; name fewer"
             )
-        drawn[tuple(sorted(some))] = None
+        drawn[tuple(sorted(heads))] = None
         if len(drawn) == draws:
             break
-    return [list(some) for some in drawn]
+    return [list(heads) for heads in drawn]
 
 
 def _with_words(model, trial):
     """The trial with only its clean picture, and more of the task's words as possible answers."""
-    own = {word for accepted in trial.words.values() for word in accepted}
-    more = [word for word in words_for(model, task_of([trial])) if word not in own]
+    own_words = {word for accepted in trial.words.values() for word in accepted}
+    more = [word for word in words_for(model, task_of([trial])) if word not in own_words]
     answers = {**trial.words, **{word: (word,) for word in more if word not in trial.answers}}
     return replace(
         trial,
@@ -250,7 +250,7 @@ class Steered(OfPictures):
     ) -> list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]]:
         """The description of each row of the frame, and its edits, for a picture with that many
         places."""
-        found: list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]] = []
+        variants: list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]] = []
         size = rows * columns * len(self.biases)
         room = max(self.least, (ROWS - size * len(self.several)) // size)
         for name, heads in [*self.several, *self.singles[:room]]:
@@ -258,13 +258,13 @@ class Steered(OfPictures):
                 for place in range(rows * columns):
                     edits = looking_at(heads, bias, f"place {place}", f"rest {place}")
                     where = dict(bias=bias, row=place // columns, column=place % columns)
-                    found.append((_about(name, heads, "look", where), tuple(edits)))
+                    variants.append((_about(name, heads, "look", where), tuple(edits)))
         nowhere = dict(bias=0.0, row=-1, column=-1)
         for name, heads in [*self.several, *self.singles[: max(room, HEADS)]]:
             for edit, factor in FACTORS.items():
                 scaled = tuple(Edit(*head, "own", scale=factor) for head in heads)
-                found.append((_about(name, heads, edit, nowhere), scaled))
-        return found
+                variants.append((_about(name, heads, edit, nowhere), scaled))
+        return variants
 
 
 def _about(name, heads, edit, where):

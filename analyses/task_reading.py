@@ -144,9 +144,12 @@ class Questioned(OfPictures):
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         asking = {trial.name: trial for trial in _asking(model, self.trials, self.question)}
         check_trials(model, list(asking.values()), ["clean", OTHER])
-        own, other = (prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER))
-        found = {
-            name: _line_up(own[name].tolist(), other[name].tolist(), self.places) for name in own
+        own_ids, other_ids = (
+            prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER)
+        )
+        lined_up = {
+            name: _line_up(own_ids[name].tolist(), other_ids[name].tolist(), self.places)
+            for name in own_ids
         }
 
         @cache
@@ -156,9 +159,9 @@ class Questioned(OfPictures):
             )
 
         def request(trial: Trial) -> Request:
-            trial, tokens = asking[trial.name], own[trial.name]
-            positions = found[trial.name].get(self.place, ())
-            lengths = {OTHER: len(other[trial.name]), "clean": len(tokens)}
+            trial, tokens = asking[trial.name], own_ids[trial.name]
+            positions = lined_up[trial.name].get(self.place, ())
+            lengths = {OTHER: len(other_ids[trial.name]), "clean": len(tokens)}
             return Request(
                 trial=trial,
                 lengths=lengths,
@@ -322,14 +325,14 @@ def _asking(model, trials, question):
     """The trials, each with the clean picture under the other question as a further condition."""
     if all(question in trial.images for trial in trials):
         return [_asking_as_in(trial, question) for trial in trials]
-    own = task_of(trials).question
+    replaced = task_of(trials).question
     for trial in trials:
-        if not own or own not in trial.prompt:
+        if not replaced or replaced not in trial.prompt:
             raise InputError(
-                f"the prompt of trial {trial.name!r} does not hold {own!r}, which is what is "
+                f"the prompt of trial {trial.name!r} does not hold {replaced!r}, which is what is "
                 "replaced; ask that question"
             )
-    if question == own:
+    if question == replaced:
         raise InputError("the other question is the trials' own; give another one")
     unknown = model.processor.tokenizer.unk_token_id
     if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
@@ -341,7 +344,7 @@ def _asking(model, trials, question):
         replace(
             trial,
             images={**trial.sources, OTHER: trial.sources["clean"]},
-            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(own, question)},
+            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(replaced, question)},
         )
         for trial in trials
     ]
@@ -369,7 +372,7 @@ def _part(model, trial, questioned, aligned, seen):
     """One trial's rows; none if nothing lines up at the place."""
     n_variants, n_roles = seen.effects.shape
     layer, head = np.array(model.heads()[:n_variants], dtype=int).reshape(-1, 2).T
-    effects, own = seen.effects.ravel(), np.tile(seen.logits["clean"], n_variants)
+    effects, target_logits = seen.effects.ravel(), np.tile(seen.logits["clean"], n_variants)
     return pd.DataFrame(
         {
             "trial": trial.name,
@@ -381,8 +384,8 @@ def _part(model, trial, questioned, aligned, seen):
             "role": [*trial.answers] * n_variants,
             "answer": [*trial.answers.values()] * n_variants,
             "source_logit": np.tile(seen.logits[OTHER], n_variants),
-            "target_logit": own,
-            "patched_logit": own + effects,
+            "target_logit": target_logits,
+            "patched_logit": target_logits + effects,
             "effect": effects,
         }
     )
@@ -397,7 +400,7 @@ def _together(frames, trials):
 def _switch(frame, trials, role):
     """Effects on the logit difference, a row per trial and a column per (place, layer, head); and
     the difference itself with the other and with the own question, (trials,) each."""
-    own = {trial.name: trial.expected["clean"] for trial in trials}
+    own_role = {trial.name: trial.expected["clean"] for trial in trials}
     name, answer = frame["trial"].astype(str), frame["role"].astype(str)
 
     def of(rows, column):
@@ -406,9 +409,9 @@ def _switch(frame, trials, role):
             index="trial", columns=["positions", "layer", "head"], values=column
         ).astype(float)
 
-    towards, away = frame[answer == role], frame[answer == name.map(own)]
-    asked = [
+    towards, away = frame[answer == role], frame[answer == name.map(own_role)]
+    differences = [
         (of(towards, column) - of(away, column)).iloc[:, 0].to_numpy()
         for column in ("source_logit", "target_logit")
     ]
-    return of(towards, "effect") - of(away, "effect"), *asked
+    return of(towards, "effect") - of(away, "effect"), *differences

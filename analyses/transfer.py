@@ -207,16 +207,16 @@ def transfer(
         >>> bool(found.pairs["correlation"][0] > 0.9)
         True
     """
-    given = _checked(samples, level)
+    checked = _checked(samples, level)
     check_random_sets(random_sets)
-    tasks = {name: task_of(trials) for name, trials in given.items()}
+    tasks = {name: task_of(trials) for name, trials in checked.items()}
     frames = yield [
         PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted)
-        for name, trials in given.items()
+        for name, trials in checked.items()
     ]
     measured = {
         name: _sample(name, trials, tasks[name].corrupted, frame)
-        for (name, trials), frame in zip(given.items(), frames)
+        for (name, trials), frame in zip(checked.items(), frames)
     }
     parts = {}
     for name, sample in measured.items():
@@ -242,10 +242,10 @@ def compared(
     Raises:
         InputError: as `transfer`.
     """
-    given = _checked({name: sample.trials for name, sample in measured.items()}, level)
+    checked = _checked({name: sample.trials for name, sample in measured.items()}, level)
     check_random_sets(random_sets)
     samples = {}
-    for name, trials in given.items():
+    for name, trials in checked.items():
         target = task_of(trials).corrupted
         frame = measured[name].effects
         samples[name] = _sample(name, trials, target, frame[frame["target"] == target])
@@ -353,14 +353,14 @@ def _pair(one, other):
         samples = one, other
         sources = sources_of([sample.trials for sample in samples])
         labels = [sample.of_observations(own) for sample, own in zip(samples, sources)]
-        *numbered, same = lined_up(*labels)
+        *numbered, same_trials = lined_up(*labels)
         values = [sample.seen[0][own] for sample, own in zip(samples, numbered)]
         means = [side.mean(0) for side in values]
         numbers = (
             float(np.corrcoef(*means)[0, 1]) if min(map(np.ptp, means)) > 0 else np.nan,
-            *correlation_interval(*values, same_trials=same),
+            *correlation_interval(*values, same_trials=same_trials),
             ceiling(*values),
-            *disattenuated(*values, same_trials=same),
+            *disattenuated(*values, same_trials=same_trials),
         )
     about = dict(one=one.name, other=other.name, heads=one.values.shape[1])
     return about | dict(zip(names, numbers)) | dict(void=one.void or other.void)
@@ -370,12 +370,12 @@ def _sets(model, samples, least, level, random_sets, seed):
     """`Transfer.sets`: each set is found on the first half of a sample and tested on the second
     half of each."""
     rng = np.random.default_rng(seed)
-    found, variants = {}, {}
+    found_on, variants = {}, {}
     halves = halves_of([sample.trials for sample in samples])
     for sample, (first, _) in zip(samples, halves):
         shown = sample.part(first, level).shown(least, level)
-        found[sample.name] = [head for head, is_shown in zip(model.heads(), shown) if is_shown]
-        if chosen := found[sample.name]:
+        found_on[sample.name] = [head for head, is_shown in zip(model.heads(), shown) if is_shown]
+        if chosen := found_on[sample.name]:
             sets = [chosen, *sets_like(model, chosen, random_sets, rng)]
             variants |= {f"{sample.name}: {number}": heads for number, heads in enumerate(sets)}
     silent = {
@@ -395,7 +395,7 @@ def _sets(model, samples, least, level, random_sets, seed):
                 PatchedEdits.of(half.trials, restored, half.target),
                 PatchedEdits.of(half.trials, silent, SOURCE),
             ]
-        for (name, chosen), (test, frame) in product(found.items(), zip(TESTS, frames)):
+        for (name, chosen), (test, frame) in product(found_on.items(), zip(TESTS, frames)):
             void = half.void or ("" if chosen else "no head")
             about = dict(
                 found_on=name, tested_on=sample.name, test=test, size=len(chosen), void=void
@@ -414,9 +414,9 @@ def _sets(model, samples, least, level, random_sets, seed):
     frame = pd.DataFrame(rows).reindex(columns=columns)
     frame.insert(columns.index("p_value") + 1, "q_value", np.nan)
     for test in TESTS:
-        known = (frame["test"] == test) & frame["p_value"].notna()
-        frame.loc[known, "q_value"] = benjamini_hochberg(
-            frame.loc[known, "p_value"].to_numpy(float)
+        ranked = (frame["test"] == test) & frame["p_value"].notna()
+        frame.loc[ranked, "q_value"] = benjamini_hochberg(
+            frame.loc[ranked, "p_value"].to_numpy(float)
         )
     return frame
 

@@ -52,7 +52,7 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
     """
     path = Path(path)
     try:
-        held = (
+        contents = (
             pd.read_csv(path)
             if path.suffix.lower() == ".csv"
             else json.loads(path.read_text("utf-8"))
@@ -60,7 +60,9 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} ({error}); give heads as JSON or CSV") from error
     lists = (
-        _of_table(held, path, top) if isinstance(held, pd.DataFrame) else _of_json(held, path, top)
+        _of_table(contents, path, top)
+        if isinstance(contents, pd.DataFrame)
+        else _of_json(contents, path, top)
     )
     for name, heads in lists.items():
         if not heads:
@@ -78,7 +80,7 @@ def alike(
         n_heads: per layer.
     """
     layers = {layer: sum(other == layer for other, _ in heads) for layer, _ in heads}
-    own = frozenset(map(tuple, heads))
+    original = frozenset(map(tuple, heads))
     if prod(comb(n_heads, number) for number in layers.values()) - 1 <= most:
         each = [
             [
@@ -87,8 +89,8 @@ def alike(
             ]
             for layer, number in layers.items()
         ]
-        every = ([head for part in parts for head in part] for parts in product(*each))
-        return [chosen for chosen in every if frozenset(chosen) != own]
+        candidates = ([head for part in parts for head in part] for parts in product(*each))
+        return [chosen for chosen in candidates if frozenset(chosen) != original]
     drawn: dict[frozenset, list[Head]] = {}
     while len(drawn) < most:
         chosen = [
@@ -96,7 +98,7 @@ def alike(
             for layer, number in layers.items()
             for head in rng.choice(n_heads, number, replace=False)
         ]
-        if frozenset(chosen) != own:
+        if frozenset(chosen) != original:
             drawn.setdefault(frozenset(chosen), chosen)
     return list(islice(drawn.values(), most))
 
@@ -128,15 +130,15 @@ def _of_table(table, path, top):
     }
 
 
-def _of_json(held, path, top):
-    if isinstance(held, Mapping) and isinstance(held.get("heads"), Sequence):
-        return _of_export(held["heads"], path)
-    if isinstance(held, Mapping) and held and not all(map(_is_layer_or_head, held)):
+def _of_json(contents, path, top):
+    if isinstance(contents, Mapping) and isinstance(contents.get("heads"), Sequence):
+        return _of_export(contents["heads"], path)
+    if isinstance(contents, Mapping) and contents and not all(map(_is_layer_or_head, contents)):
         return {
             str(name): _one_list(part, f"{path.name}, {name!r}", path, top)
-            for name, part in held.items()
+            for name, part in contents.items()
         }
-    return {path.stem: _one_list(held, path.name, path, top)}
+    return {path.stem: _one_list(contents, path.name, path, top)}
 
 
 def _of_export(rows, path):
@@ -155,25 +157,25 @@ def _is_layer_or_head(key):
     return key.replace("-", ".").replace(".", "", 1).isdecimal()
 
 
-def _one_list(held, where, path, top):
-    if isinstance(held, Mapping):
-        if held and all(str(key).isdecimal() for key in held):
+def _one_list(contents, where, path, top):
+    if isinstance(contents, Mapping):
+        if contents and all(str(key).isdecimal() for key in contents):
             return [
                 _head((int(layer), head), where)
-                for layer, heads in held.items()
+                for layer, heads in contents.items()
                 for head in _several(heads, where)
             ]
-        heads = [_head(key, where) for key in held]
-        return _best(heads, [_score(value, where) for value in held.values()], path, top)
-    if isinstance(held, str):
-        held = held.split(",")
-    return [_head(one, where) for one in _several(held, where)]
+        heads = [_head(key, where) for key in contents]
+        return _best(heads, [_score(value, where) for value in contents.values()], path, top)
+    if isinstance(contents, str):
+        contents = contents.split(",")
+    return [_head(one, where) for one in _several(contents, where)]
 
 
-def _several(held, where):
-    if not isinstance(held, list):
-        raise InputError(f"{where} holds {shortened(held)}; give {FORMS}")
-    return held
+def _several(value, where):
+    if not isinstance(value, list):
+        raise InputError(f"{where} holds {shortened(value)}; give {FORMS}")
+    return value
 
 
 def _head(given: Any, where: str) -> Head:

@@ -145,8 +145,8 @@ def _frame(rows, plan):
         plan.target,
     )
     ranked = frame["layer"].isna() & frame["p_value"].notna()
-    for _, same in frame[ranked].groupby("measure", sort=False):
-        frame.loc[same.index, "q_value"] = benjamini_hochberg(same["p_value"].to_numpy())
+    for _, ranks in frame[ranked].groupby("measure", sort=False):
+        frame.loc[ranks.index, "q_value"] = benjamini_hochberg(ranks["p_value"].to_numpy())
     return frame
 
 
@@ -192,16 +192,16 @@ def _fractions(gained, effects):
 
 def _list_row(name, measure, unit, each, low, high):
     """A list's row; ``each``: its column, then one for every random list, a row per trial."""
-    own, *random = each.to_numpy(dtype=float).mean(0)
+    value, *random = each.to_numpy(dtype=float).mean(0)
     drawn = np.quantile(random, [0.025, 0.975]) if random else (np.nan, np.nan)
     sign = -1 if measure in SMALL else 1
     # Lists that do the same differ by rounding.
-    slack = ROUNDING * max(map(abs, (own, *random)))
+    slack = ROUNDING * max(map(abs, (value, *random)))
     return {
         "list": name,
         "measure": measure,
         "unit": unit,
-        "value": own,
+        "value": value,
         "ci_low": low,
         "ci_high": high,
         "random_mean": np.mean(random) if random else np.nan,
@@ -209,7 +209,7 @@ def _list_row(name, measure, unit, each, low, high):
         "random_high": drawn[1],
         "random_lists": len(random),
         "decidable": decidable(len(random)),
-        "p_value": rank_p(sign * own, [sign * other for other in random], slack),
+        "p_value": rank_p(sign * value, [sign * other for other in random], slack),
         "n": len(each),
     }
 
@@ -228,9 +228,9 @@ def _elsewhere(also, trials, frame, variants, source):
     gained, labels = observed(patched.sub(after, axis=0), trials, right)
     falls = gap["gap"].to_numpy()
     for number, variant in enumerate(variants):
-        own = gained[[str(number)]]
-        low, high = restored_fraction(own, falls, labels)[1:] if plays else ([np.nan], [np.nan])
-        each = own / falls.mean() if plays else own * np.nan
+        gain = gained[[str(number)]]
+        low, high = restored_fraction(gain, falls, labels)[1:] if plays else ([np.nan], [np.nan])
+        each = gain / falls.mean() if plays else gain * np.nan
         yield _list_row(variant.of, f"restored: {also}", "fraction", each, low[0], high[0])
 
 
@@ -292,9 +292,9 @@ def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dic
             low, high = t_interval(each.iloc[:, :1].to_numpy(), effects.labels)
             yield _list_row(name, measure, unit, each, low[0], high[0])
         of_heads = list(map(tuple, plan.heads))
-        own = wide[of_heads].to_numpy()
-        low, high = t_interval(own, effects.labels)
-        columns = dict(value=own.mean(0), ci_low=low, ci_high=high)
+        values = wide[of_heads].to_numpy()
+        low, high = t_interval(values, effects.labels)
+        columns = dict(value=values.mean(0), ci_low=low, ci_high=high)
         if usual[measure] is not None:
             more = (wide - usual[measure])[of_heads].to_numpy() - ROUNDING
             columns["p_value"] = t_p(more, "greater", effects.labels)
@@ -313,5 +313,5 @@ def _head_rows(plan, columns, about):
     for name, (heads, *_) in plan.lists.items():
         for head in heads:
             place = plan.heads.index(head)
-            own = {column: values[place] for column, values in columns.items()}
-            yield {"list": name, "layer": head[0], "head": head[1], **about, **own}
+            numbers = {column: values[place] for column, values in columns.items()}
+            yield {"list": name, "layer": head[0], "head": head[1], **about, **numbers}

@@ -32,11 +32,13 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         (Clopper–Pearson) 95 % intervals over heads; NaN if nothing was given or true; ``testable``
         (how many of the true heads are).
     """
-    known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
+    even_models = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
     # The number of trials tried at most levels.
-    known = known[known["trials"] == known.groupby("trials")["noise"].nunique().idxmax()]
+    even_models = even_models[
+        even_models["trials"] == even_models.groupby("trials")["noise"].nunique().idxmax()
+    ]
     rows = []
-    for (reading, noise), part in known.groupby(["reading", "noise"], sort=False):
+    for (reading, noise), part in even_models.groupby(["reading", "noise"], sort=False):
         about = dict(reading=reading, noise=noise, models=part["seed"].nunique())
         rows += [
             about | dict(role=hypothesis.name) | _counted(part, hypothesis.name)
@@ -56,11 +58,11 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
         A row per kind × trials × role that is true of a head or given to one: ``like`` (one of
         `KINDS`, `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
-    known = _at_moderate_noise(frame, reading)
+    planted = _at_moderate_noise(frame, reading)
     rows = []
-    alone = (UNEVEN_HEAD, known[known["name"] == UNEVEN_HEAD])
-    for like, own in [*known.groupby("like", sort=False), alone, ("all", known)]:
-        for trials, part in own.groupby("trials"):
+    alone = (UNEVEN_HEAD, planted[planted["name"] == UNEVEN_HEAD])
+    for like, of_kind in [*planted.groupby("like", sort=False), alone, ("all", planted)]:
+        for trials, part in of_kind.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
             counted = [
                 dict(like=like, trials=trials, role=hypothesis.name, models=models)
@@ -83,17 +85,19 @@ def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
         models), "some colours" (extractors of four or two), "uneven" (`UNEVEN_HEAD`), or "other
         kinds".
     """
-    known = _at_moderate_noise(frame, reading)
-    some = known["like"].isin(["2 × 4", "4 × 2"]) & (known["truth"] == "color extractor")
+    planted = _at_moderate_noise(frame, reading)
+    some_colors = planted["like"].isin(["2 × 4", "4 × 2"]) & (planted["truth"] == "color extractor")
     alike = {
-        "even": known["like"] == "even",
-        "some colours": some,
-        "uneven": known["name"] == UNEVEN_HEAD,
+        "even": planted["like"] == "even",
+        "some colours": some_colors,
+        "uneven": planted["name"] == UNEVEN_HEAD,
     }
     group = np.select(list(alike.values()), list(alike), "other kinds")
     rows = []
     for like in (*alike, "other kinds"):
-        for trials, part in known[(group == like) & (known["truth"] != "none")].groupby("trials"):
+        for trials, part in planted[(group == like) & (planted["truth"] != "none")].groupby(
+            "trials"
+        ):
             right = [
                 truth in names.split(" + ") for truth, names in zip(part["truth"], part["role"])
             ]

@@ -157,15 +157,15 @@ def sets_like(
     model: Vlm, heads: Sequence[tuple[int, int]], most: int, rng: np.random.Generator
 ) -> list[list[tuple[int, int]]]:
     """Up to ``most`` different sets like ``heads`` (`_random_set`), never the circuit itself."""
-    found = {}
+    sets = {}
     # If few sets exist, the same ones are drawn again and again.
     for _ in range(20 * most):
         chosen = tuple(sorted(_random_set(model, heads, rng)))
         if chosen != tuple(sorted(heads)):
-            found[chosen] = None
-        if len(found) == most:
+            sets[chosen] = None
+        if len(sets) == most:
             break
-    return [list(chosen) for chosen in found]
+    return [list(chosen) for chosen in sets]
 
 
 def _random_set(model, heads, rng):

@@ -45,11 +45,11 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
 def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
     """The trials, each with its partner's source picture and question as a further condition."""
     kept = dict.fromkeys(("clean", source, target))
-    made = []
+    resampled = []
     for trial, index in zip(trials, partners(trials, source, target, seed)):
         partner = trials[index]
-        asked = {name: trial.asked(name) for name in kept} | {RESAMPLED: partner.asked(source)}
-        made.append(
+        prompts = {name: trial.asked(name) for name in kept} | {RESAMPLED: partner.asked(source)}
+        resampled.append(
             replace(
                 trial,
                 # Without the other conditions, since a picture equal to one of them needs no
@@ -57,8 +57,10 @@ def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
                 images={name: trial.sources[name] for name in kept}
                 | {RESAMPLED: partner.sources[source]},
                 expected={condition: trial.expected[condition] for condition in (source, target)},
-                prompts={name: prompt for name, prompt in asked.items() if prompt != trial.prompt},
+                prompts={
+                    name: prompt for name, prompt in prompts.items() if prompt != trial.prompt
+                },
                 boxes={name: boxes for name, boxes in trial.boxes.items() if name in kept},
             )
         )
-    return made
+    return resampled

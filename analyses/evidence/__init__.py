@@ -217,7 +217,7 @@ def steps(
         positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
     """
     rules = Rules(margin, least, level, split)
-    found, trials, held, wrong = yield from measuring(
+    results, trials, held, wrong = yield from measuring(
         model,
         trials,
         hypotheses,
@@ -228,19 +228,19 @@ def steps(
         only_correct=only_correct,
         positions=positions,
     )
-    frame = judge_hypotheses(found, hypotheses, checks, rules)
+    frame = judge_hypotheses(results, hypotheses, checks, rules)
     named = ["", *(trial.name for trial in trials)]
     frame["stray"] = [named[1 + number] for number in frame["stray"]]
     frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
-    tested = found.replicates.halves()[1] if split else found.replicates.all
+    tested = results.replicates.halves()[1] if split else results.replicates.all
     apart = [
-        found.replicates.by_answer(found.words_of(prediction.claims[0]), tested)
+        results.replicates.by_answer(results.words_of(prediction.claims[0]), tested)
         for hypothesis in hypotheses
         for prediction in hypothesis.predictions
     ]
     parts = max(apart, key=len, default=[tested])
-    frame.attrs["answers"] = len(parts), min(map(found.replicates.n, parts))
+    frame.attrs["answers"] = len(parts), min(map(results.replicates.n, parts))
     return with_trials(frame, len(tested))
 
 
@@ -264,45 +264,49 @@ def measuring(
     )
     task = task or task_of(trials)
     groups = list(dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups))
-    given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
-    finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
+    frozen_by_group = {
+        name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()
+    }
+    finders = {
+        name: _finders(task, hypotheses, name) for name in groups if name not in frozen_by_group
+    }
     needed = _needed(hypotheses, checks, finders)
     _check_number(task, len(trials), rules)
     _check(task, trials, needed)
 
-    played, wanted, gaps, looks = asked(task, model, trials, needed, positions)
+    played, sweeps, gaps, looks = asked(task, model, trials, needed, positions)
     if only_correct:
         [answers] = yield [played]
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
         _check_number(task, len(trials), rules, left_out=wrong)
-        _, wanted, gaps, looks = asked(task, model, trials, needed, positions)
-        frames = yield [*wanted.values(), *gaps, *looks.values()]
+        _, sweeps, gaps, looks = asked(task, model, trials, needed, positions)
+        frames = yield [*sweeps.values(), *gaps, *looks.values()]
     else:
-        answers, *frames = yield [played, *wanted.values(), *gaps, *looks.values()]
+        answers, *frames = yield [played, *sweeps.values(), *gaps, *looks.values()]
         wrong = len(trials) - len(answered_right(trials, answers))
 
     trials = with_controls(task, model, trials)
-    shares = dict(zip(looks, frames[len(wanted) + len(gaps) :]))
-    found = measured(task, model, trials, dict(zip(wanted, frames)))
-    found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
-    for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
+    shares = dict(zip(looks, frames[len(sweeps) + len(gaps) :]))
+    results = measured(task, model, trials, dict(zip(sweeps, frames)))
+    results = replace(results, looks=looked_at(about_attention(needed), shares, trials))
+    for frame in frames[len(sweeps) : len(sweeps) + len(gaps)]:
         for condition, logits in played_logits(task, frame, trials).items():
-            found.logits.setdefault(condition, logits)
-    held = {head for heads in given.values() for head in heads}
+            results.logits.setdefault(condition, logits)
+    held = {head for heads in frozen_by_group.values() for head in heads}
     tested = _needed(hypotheses, checks, {})
     for group in groups:
         heads = (
-            given[group]
-            if group in given
-            else (yield from frozen_heads(trials, found, finders[group], rules, positions))
+            frozen_by_group[group]
+            if group in frozen_by_group
+            else (yield from frozen_heads(trials, results, finders[group], rules, positions))
         )
         held.update(heads)
-        found.effects.update(
-            (yield from through_and_past(trials, found, tested, group, heads, positions))
+        results.effects.update(
+            (yield from through_and_past(trials, results, tested, group, heads, positions))
         )
-    return found, trials, held, wrong
+    return results, trials, held, wrong
 
 
 def needs(
@@ -336,8 +340,8 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
     pictures, answers = dict.fromkeys(["clean", *shown([prediction])]), {}
     for claim in about_words([prediction]):
         # Without a word for "nothing is odd" a prediction about it is void.
-        own = [claim.role] if task.roles[claim.role].word is None else []
-        answers |= dict.fromkeys((task.right, *own))
+        named = [claim.role] if task.roles[claim.role].word is None else []
+        answers |= dict.fromkeys((task.right, *named))
         controls = task.controls(claim.sweep.target)
         if not any(role in trial.answers for role in controls):
             answers |= dict.fromkeys(controls[-1:])
@@ -356,11 +360,11 @@ def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
             "of the same analysis returned"
         )
     holds = by_prediction(evidence, "holds")
-    every = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
+    met = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
     if hypothesis.refutes:
         state = by_prediction(evidence, "state")
-        every &= (state[list(hypothesis.refutes)] == "refuted").all(axis=1).to_numpy()
-    return [Head(int(layer), int(head)) for layer, head in holds.index[every]]
+        met &= (state[list(hypothesis.refutes)] == "refuted").all(axis=1).to_numpy()
+    return [Head(int(layer), int(head)) for layer, head in holds.index[met]]
 
 
 def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -411,7 +415,7 @@ def _check_number(task, n, rules, left_out=0):
     fewest = fewest_trials(rules.level) * (2 if rules.split else 1)
     if n < fewest:
         halves = ", half of them to find heads and half to test them" if rules.split else ""
-        some = (
+        remaining = (
             f"{left_out} answered wrongly are left out and {n} remain"
             if left_out
             else f"there are {n}"
@@ -420,6 +424,6 @@ def _check_number(task, n, rules, left_out=0):
         if not task.is_game:
             more = "add trials of other pictures"
         raise NotApplicable(
-            f"too few trials: {some}, and no test can reach {rules.level} with fewer than "
+            f"too few trials: {remaining}, and no test can reach {rules.level} with fewer than "
             f"{fewest}{halves}; {more}"
         )

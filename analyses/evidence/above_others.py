@@ -45,16 +45,16 @@ def above_others(
     ahead, as_well = np.empty_like(own), np.zeros(own.shape[1], dtype=bool)
     behind, pairs = [], []
     for number, stratum in enumerate(np.unique(labels)):
-        here = labels == stratum
-        lead, said = own[here][..., None] - others[here], words[here]
-        names = [word for word in np.unique(said) if word]
+        in_stratum = labels == stratum
+        lead, words_here = own[in_stratum][..., None] - others[in_stratum], words[in_stratum]
+        names = [word for word in np.unique(words_here) if word]
         # (words, heads): the mean lead over each word, in the trials that have it.
-        means = np.stack([_where(lead, said == word).mean(0) for word in names])
+        means = np.stack([_where(lead, words_here == word).mean(0) for word in names])
         as_well |= served[number] & (means.min(0) <= some)
-        first = _beside_first(lead, said, names, means.argsort(0))
-        ahead[here] = np.where(served[number], first, relative[here])
+        first = _beside_first(lead, words_here, names, means.argsort(0))
+        ahead[in_stratum] = np.where(served[number], first, relative[in_stratum])
         for word in names:
-            behind.append(_where(-lead - margin, said == word))
+            behind.append(_where(-lead - margin, words_here == word))
             pairs += [f"{stratum} {word}"] * len(behind[-1])
     against = _any_p(np.concatenate(behind), np.array(pairs))
     return ahead, as_well | (against <= level), against
@@ -103,10 +103,10 @@ def _beside_first(lead, words, names, order):
         names: the distinct words.
         order: indices into ``names``, (words, heads).
     """
-    found = np.full(lead.shape[:2], np.nan)
+    leads = np.full(lead.shape[:2], np.nan)
     for rank in order:
         # (trials, heads, columns): whether the column has the word of this rank.
         has = words[:, None, :] == np.array(names)[rank][None, :, None]
         value = np.take_along_axis(lead, has.argmax(-1)[..., None], -1)[..., 0]
-        found = np.where(np.isnan(found) & has.any(-1), value, found)
-    return found
+        leads = np.where(np.isnan(leads) & has.any(-1), value, leads)
+    return leads

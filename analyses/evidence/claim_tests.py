@@ -26,14 +26,15 @@ def tests_of(
     if measured.replicates.too_few(measured.words_of(claim), used):
         return [Untested(len(measured.heads))]
     gap = abs(measured.mean_gap(claim, used))
-    some, none = rules.least * gap, rules.margin * gap
+    least, margin = rules.least * gap, rules.margin * gap
     parts = measured.replicates.by_answer(measured.words_of(claim), used)
     if claim.expected == "biased":
         return [
-            OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], some)
+            OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], least)
         ]
     return [
-        Tests(measured, claim, some, none, rules.level, own, len(used) / len(own)) for own in parts
+        Tests(measured, claim, least, margin, rules.level, own, len(used) / len(own))
+        for own in parts
     ]
 
 
@@ -175,12 +176,12 @@ class OneWord:
     def _needed(self, side, value, level):
         """The trials with which the mean would be shown on a side of ``value``, (answers,
         heads)."""
-        found = []
+        numbers = []
         for effects, strata in self.parts:
             mean, error, _ = within_strata(np.nan_to_num(effects), strata)
             needed = trials_needed(mean - value, error, len(effects), level) * self.n / len(effects)
-            found.append(np.where(side * (mean - value) > 0, needed, np.inf))
-        return np.stack(found)
+            numbers.append(np.where(side * (mean - value) > 0, needed, np.inf))
+        return np.stack(numbers)
 
     def trials_to_show(self, level) -> np.ndarray:
         """See `Tests`."""

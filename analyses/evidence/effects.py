@@ -101,10 +101,10 @@ class Measured:
         if claim.expected != "biased":
             return effects
         parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
-        means = np.stack([self.observed(effects, claim, own)[0].mean(0) for own in parts])
+        means = np.stack([self.observed(effects, claim, part)[0].mean(0) for part in parts])
         sides = np.zeros_like(effects)
-        for number, own in enumerate(parts):
-            sides[own] = (means.argmax(0) == number).astype(float) - (means.argmin(0) == number)
+        for number, part in enumerate(parts):
+            sides[part] = (means.argmax(0) == number).astype(float) - (means.argmin(0) == number)
         return effects * sides * len(parts) / 2
 
     def tested(self, claim: Claim | Look) -> np.ndarray:
@@ -137,7 +137,7 @@ class Measured:
         relative = values - _mean(values[..., controls])[..., None]
         writes = relative[..., self._index(shown)]
         writes = np.where(np.abs(writes) >= 2 * np.abs(effect), writes, 0)
-        said, ground = (self.words[:, self._index(role)] for role in (claim.role, shown))
+        claimed, ground = (self.words[:, self._index(role)] for role in (claim.role, shown))
         together, alone = {}, {}
         for trial, word in enumerate(ground):
             for column in controls:
@@ -148,17 +148,17 @@ class Measured:
                     )
                     alone[pair] = alone.get(pair, 0) + (writes[trial] ** 2).sum()
         similarity = {pair: together[pair] / alone[pair] for pair in together if alone[pair] > 0}
-        taken = effect.copy()
+        result = effect.copy()
         for trial, word in enumerate(ground):
             control = [
                 similarity.get((self.words[trial, column], word))
                 for column in controls
                 if self.words[trial, column]
             ]
-            if (said[trial], word) in similarity and None not in control:
-                lift = similarity[said[trial], word] - np.mean(np.array(control, dtype=float))
-                taken[trial] -= lift * relative[trial, :, self._index(shown)]
-        return taken
+            if (claimed[trial], word) in similarity and None not in control:
+                lift = similarity[claimed[trial], word] - np.mean(np.array(control, dtype=float))
+                result[trial] -= lift * relative[trial, :, self._index(shown)]
+        return result
 
     def beside_others(self, claim: Claim, used: np.ndarray) -> tuple[Any, ...]:
         """The arguments of `above_others`, for the trials ``used``, averaged by cluster and by the
@@ -210,11 +210,12 @@ class Measured:
         shows, and the strata that the trials declare."""
         factors = [self.replicates.levels] if self.replicates.levels.any() else []
         if self.words is not None:
-            shown = [
+            shown_roles = [
                 role for role in self.task.roles if role in self.task.conditions["clean"].shows
             ]
             factors += [
-                self.words[:, self._index(role)] for role in dict.fromkeys((claim.role, *shown))
+                self.words[:, self._index(role)]
+                for role in dict.fromkeys((claim.role, *shown_roles))
             ]
         groups = self.replicates.groups(used)
         return [
@@ -262,8 +263,8 @@ class Measured:
 
     def _controls(self, role, target, values):
         """The columns of the words in a role's control in a target."""
-        own = [name for name in self.task.controls(target) if name != role]
-        return [*map(self._index, own), *range(len(self.task.roles), values.shape[-1])]
+        roles = [name for name in self.task.controls(target) if name != role]
+        return [*map(self._index, roles), *range(len(self.task.roles), values.shape[-1])]
 
     def _others(self, role, values):
         return [column for column in range(values.shape[-1]) if column != self._index(role)]
@@ -293,17 +294,17 @@ def measured(
     words = np.array(
         [[trial.answers.get(role, "") for role in names] for trial in trials], dtype=str
     )
-    found = Measured(task, model.heads(), {}, {}, words, replicates=Replicates.of(trials, task))
+    result = Measured(task, model.heads(), {}, {}, words, replicates=Replicates.of(trials, task))
     for sweep, frame in frames.items():
         if frame.empty:
-            found.effects[sweep] = np.full((len(trials), len(found.heads), len(names)), np.nan)
+            result.effects[sweep] = np.full((len(trials), len(result.heads), len(names)), np.nan)
             continue
-        effects, before, after = arrays(task, frame, trials, len(found.heads))
-        found.effects[sweep] = effects
+        effects, before, after = arrays(task, frame, trials, len(result.heads))
+        result.effects[sweep] = effects
         if sweep.source not in ARTIFICIAL:
-            found.logits.setdefault(sweep.source, before)
-        found.logits.setdefault(sweep.target, after)
-    return found
+            result.logits.setdefault(sweep.source, before)
+        result.logits.setdefault(sweep.target, after)
+    return result
 
 
 def played_logits(
@@ -311,13 +312,13 @@ def played_logits(
 ) -> dict[str, np.ndarray]:
     """Condition → (trials, words), from `rgb_circuit.play` of these trials."""
     names, order = columns(task, trials), [trial.name for trial in trials]
-    found = {}
+    logits = {}
     for condition, rows in played.groupby("condition", observed=True):
         rows = rows.assign(trial=rows["trial"].astype(str)).set_index("trial").loc[order]
-        found[str(condition)] = rows.reindex(columns=[f"logit_{name}" for name in names]).to_numpy(
+        logits[str(condition)] = rows.reindex(columns=[f"logit_{name}" for name in names]).to_numpy(
             float
         )
-    return found
+    return logits
 
 
 def arrays(

@@ -44,11 +44,11 @@ class Role:
     ) -> "Role":
         """The role that these predictions make up; ``judged``: name → `.verdict.Judged`."""
         asked = slots([prediction for prediction in family if prediction.name not in refutes])
-        own = [
+        slot_p = [
             np.minimum(1, len(slot) * np.min([judged[name].p for name in slot], axis=0))
             for slot in asked
         ]
-        p = np.stack([*own, *(judged[name].against for name in refutes)])
+        p = np.stack([*slot_p, *(judged[name].against for name in refutes)])
         together = np.logical_and.reduce(
             [np.logical_or.reduce([judged[name].together for name in slot]) for slot in asked]
         )
@@ -65,7 +65,7 @@ class Role:
     ) -> None:
         """Where the whole role is shown, raise the q of its weakest prediction to the role's
         ``q``."""
-        every = np.logical_and.reduce(
+        complete = np.logical_and.reduce(
             [
                 *(
                     np.logical_or.reduce([q_values[name] <= level for name in slot])
@@ -78,7 +78,7 @@ class Role:
             (refuted_q, [name]) for name in self.refutes
         ]
         for number, (values, names) in enumerate(pieces):
-            weakest = every & (self.p.argmax(0) == number)
+            weakest = complete & (self.p.argmax(0) == number)
             for name in names:
                 values[name] = np.where(weakest, np.maximum(values[name], q), values[name])
 

@@ -94,8 +94,8 @@ def stand_ins(
     too, alone = on_word[:, 1 : 1 + len(later)] - on_word[:, :1], on_word[:, 1 + len(later) :]
     if claim.sweep in measured.effects:
         alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
-    some = rules.least * abs(measured.mean_gap(claim, measured.replicates.all))
-    p = np.maximum(measured.p(too + some, "less", claim), measured.p(too - alone, "less", claim))
+    least = rules.least * abs(measured.mean_gap(claim, measured.replicates.all))
+    p = np.maximum(measured.p(too + least, "less", claim), measured.p(too - alone, "less", claim))
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 

@@ -238,11 +238,11 @@ def _cost(hypotheses, task, lacks):
 
 
 def _many(hypotheses, task):
-    own = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
-    if len(own) < 2:
+    new = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
+    if len(new) < 2:
         return []
     return [
-        f"They are {len(own)} hypotheses, and what is shown of heads is corrected for all of them."
+        f"They are {len(new)} hypotheses, and what is shown of heads is corrected for all of them."
     ]
 
 

@@ -54,7 +54,7 @@ def looked_at(
     Args:
         shares: condition → the frame of `rgb_circuit.measuring.attention_shares.AttentionShares`.
     """
-    order, found = [trial.name for trial in trials], {}
+    order, sides = [trial.name for trial in trials], {}
     for look in looks:
         frame = shares[look.condition]
         rows = frame[frame["at"] == look.at]
@@ -70,5 +70,5 @@ def looked_at(
             side = np.nan_to_num(most[:, None] - value)
         else:
             side, most = value - even[:, None], 1 - even
-        found[look] = np.where(np.abs(side) > ROUNDING, side, 0), most
-    return found
+        sides[look] = np.where(np.abs(side) > ROUNDING, side, 0), most
+    return sides

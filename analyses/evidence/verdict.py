@@ -88,8 +88,8 @@ def judge(
         beside: predictions that make up no role.
     """
     predictions = merged([*families, beside])
-    every = measured.replicates.all
-    finding, testing = measured.replicates.halves() if rules.split else (every, every)
+    all_trials = measured.replicates.all
+    finding, testing = measured.replicates.halves() if rules.split else (all_trials, all_trials)
     judged = {
         prediction.name: _judge_one(measured, prediction, rules, finding, testing)
         for prediction in predictions
@@ -108,12 +108,12 @@ def judge(
         verdict, q = judged[prediction.name], q_values[prediction.name]
         holds = q <= rules.level
         refuted = (refuted_q[prediction.name] <= rules.level) & (verdict.q > rules.level)
-        about = dict(
+        labels = dict(
             layer=layer, head=head, prediction=prediction.name, expected=prediction.expected
         )
         blocks.append(
             pd.DataFrame(
-                about
+                labels
                 | dict.fromkeys(FRONT)
                 | verdict.columns
                 | dict(

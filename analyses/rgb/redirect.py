@@ -263,8 +263,8 @@ def _shown(model, trial, rng):
     )
     two.paste(tile, (place[1] * side, place[0] * side))
     images = {"clean": trial.sources["clean"], "two tiles": two}
-    own = {word for accepted in trial.words.values() for word in accepted}
-    words = {word: word for word in words_for(model, find("rgb")) if word not in own}
+    own_words = {word for accepted in trial.words.values() for word in accepted}
+    words = {word: word for word in words_for(model, find("rgb")) if word not in own_words}
     return replace(
         trial,
         images=images,

@@ -152,11 +152,13 @@ def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
     met = {hypothesis: _evidence.heads(evidence, hypothesis) for hypothesis in task.hypotheses}
     names, best, words = [], [], []
     for head in frame.index:
-        own = [hypothesis for hypothesis in task.hypotheses if head in met[hypothesis]]
-        carried = [_words(evidence, head, one) for one in own if carries_the_answer(one, task)]
+        hypotheses = [hypothesis for hypothesis in task.hypotheses if head in met[hypothesis]]
+        carried = [
+            _words(evidence, head, one) for one in hypotheses if carries_the_answer(one, task)
+        ]
         words.append(carried[0] if carried else "")
-        names.append(" + ".join(hypothesis.name for hypothesis in own) or "none")
-        scored = [hypothesis.name for hypothesis in own or task.hypotheses]
+        names.append(" + ".join(hypothesis.name for hypothesis in hypotheses) or "none")
+        scored = [hypothesis.name for hypothesis in hypotheses or task.hypotheses]
         best.append(max(fractions.loc[head, scored].dropna(), key=abs, default=np.nan))
     frame.insert(0, "role", names)
     frame.insert(1, "score", best)
@@ -224,14 +226,14 @@ def power(
     """
     if evidence["void"].isin(list(FEW)[:2]).all():
         return np.inf
-    every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
+    n_heads, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
     if stray is None:
         stray = min(1.0, float(evidence["wrong"].iloc[0]) / evidence.attrs.get("trials", n))
     # Each of two to four answers is tested separately.
     answers, in_each = evidence.attrs.get("answers", (1, n))
     if answers > 1:
         n, colors = in_each, 1
-    return smallest_share(n, every, variation, colors, level, least, stray, answers)
+    return smallest_share(n, n_heads, variation, colors, level, least, stray, answers)
 
 
 def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
@@ -243,35 +245,35 @@ def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
     """
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
     # Role of an answer → the roles of heads that its missing or constant word leaves untestable.
-    one: dict[str, dict[str, None]] = {}
+    constant: dict[str, dict[str, None]] = {}
     unread: dict[str, dict[str, None]] = {}
     for hypothesis in task.hypotheses:
         for prediction in hypothesis.predictions:
             reason = void.get(prediction.name, "")
             if reason == "one word":
-                one.setdefault(prediction.varied or task.right, {})[hypothesis.name] = None
+                constant.setdefault(prediction.varied or task.right, {})[hypothesis.name] = None
             for role in task.fixed(prediction) if reason == "no word" else ():
                 unread.setdefault(role, {})[hypothesis.name] = None
-    said = [
+    sentences = [
         f"{' and '.join(names)} cannot be shown where all trials have one {role}, since a head "
         f"that always says that word would pass; vary the {role}"
-        for role, names in one.items()
+        for role, names in constant.items()
     ]
-    said += [
+    sentences += [
         f"{' and '.join(names)} cannot be shown where trials have no answer {role!r}, the word for "
         f"{task.roles[role].says or 'it'}; add answers[{role!r}]"
         for role, names in unread.items()
     ]
-    said += [FEW[reason] for reason in dict.fromkeys(void[void.isin(list(FEW))])]
-    return "; ".join(said)
+    sentences += [FEW[reason] for reason in dict.fromkeys(void[void.isin(list(FEW))])]
+    return "; ".join(sentences)
 
 
 def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
     """The (layer, head) pairs of a role table (`roles`) with ``role``, alone or among others."""
-    own = [role in names.split(" + ") for names in table["role"]]
+    has_role = [role in names.split(" + ") for names in table["role"]]
     return [
         (int(layer), int(head))
-        for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)
+        for layer, head in table.loc[has_role, ["layer", "head"]].itertuples(index=False)
     ]
 
 

@@ -139,7 +139,7 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
 
 def _lacks(evidence, head, hypothesis, task):
     """The frame of `lacking` in words."""
-    said = []
+    lacks = []
     for row in lacking(evidence, head, [hypothesis]).to_dict("records"):
         wanted = task.prediction(row["prediction"])
         why = (
@@ -147,8 +147,8 @@ def _lacks(evidence, head, hypothesis, task):
             if row["void"]
             else f"undecided: {_to_decide(row, observations(evidence))}"
         )
-        said.append(f"{row['prediction']} ({why})")
-    return ", ".join(said)
+        lacks.append(f"{row['prediction']} ({why})")
+    return ", ".join(lacks)
 
 
 def _to_decide(row, of):
@@ -181,13 +181,13 @@ def one_of(hypotheses: Iterable[Hypothesis]) -> str:
 
 def none_is(standing: Standing) -> str:
     """The sentence for a role that no head has, without capital and full stop."""
-    one = a(standing.hypothesis)
+    name = a(standing.hypothesis)
     if standing.state == "refuted":
-        return f"there is no {one}"
+        return f"there is no {name}"
     if standing.state == "untested":
-        return f"whether there is {an(one)} cannot be tested"
+        return f"whether there is {an(name)} cannot be tested"
     count = len(standing.open)
-    return f"no {one} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
+    return f"no {name} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
 
 
 def nearly(standing: Standing) -> str:
@@ -210,7 +210,7 @@ def _more(number):
 def _standing(evidence, hypothesis, task, scores):
     heads = _evidence.heads(evidence, hypothesis)
     names = [prediction.name for prediction in hypothesis.predictions]
-    own = evidence[evidence["prediction"].isin(names)]
+    of_role = evidence[evidence["prediction"].isin(names)]
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
     rows = [
         dict(
@@ -225,7 +225,7 @@ def _standing(evidence, hypothesis, task, scores):
     table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     if heads:
         state = "shown"
-    elif (own["void"] != "").all():
+    elif (of_role["void"] != "").all():
         state = "untested"
     else:
         state = "undecided" if left else "refuted"

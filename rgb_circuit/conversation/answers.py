@@ -197,17 +197,17 @@ def drawable(
     taken = list(taken)
     if not taken:
         # Words are read after their common beginning.
-        shared = len(_shared(tokenizer, [[some] for some in ids.values() if some]))
-        ids = {word: some and some[shared:] for word, some in ids.items()}
-    whole = [word for word, some in ids.items() if some and len(some) == 1]
+        shared = len(_shared(tokenizer, [[tokens] for tokens in ids.values() if tokens]))
+        ids = {word: tokens and tokens[shared:] for word, tokens in ids.items()}
+    whole = [word for word, tokens in ids.items() if tokens and len(tokens) == 1]
     if len(whole) >= least:
         return whole
     begun = {
         *(tuple(written(tokenizer, prompt, word, form) or ())[:1] for word in taken),
-        *(tuple(some) for some in ids.values() if some and len(some) == 1),
+        *(tuple(tokens) for tokens in ids.values() if tokens and len(tokens) == 1),
     }
-    for word, some in ids.items():
-        if some and (first := tuple(some[:1])) not in begun:
+    for word, tokens in ids.items():
+        if tokens and (first := tuple(tokens[:1])) not in begun:
             begun.add(first)
             whole.append(word)
     return whole
@@ -234,12 +234,12 @@ def in_likeliest(
     """
     words = [(role, word) for role, several in answers.items() for word in several]
     for form in forms:
-        found = [written(tokenizer, prompt, word, form, sayable) for _, word in words]
-        ids = [some for some in found if some]
+        tokens_of_words = [written(tokenizer, prompt, word, form, sayable) for _, word in words]
+        ids = [tokens for tokens in tokens_of_words if tokens]
         if len(ids) == len(words):
             break
     else:
-        unknown = next(word for (_, word), some in zip(words, found) if not some)
+        unknown = next(word for (_, word), tokens in zip(words, tokens_of_words) if not tokens)
         if there := written(tokenizer, prompt, unknown, form):
             raise _unsayable(unknown, there[0], name, sayable)
         raise InputError(
@@ -247,27 +247,27 @@ def in_likeliest(
             "choose another word"
         )
     of_role: dict[str, list[list[int]]] = {role: [] for role in answers}
-    for (role, _), some in zip(words, ids):
-        of_role[role].append(some)
+    for (role, _), tokens in zip(words, ids):
+        of_role[role].append(tokens)
     shared = _shared(tokenizer, list(of_role.values()))
     behind = _text_of(tokenizer, prompt, FORMS[form](words[0][1]), shared)
     if behind:
-        ids = [some[len(shared) :] for some in ids]
+        ids = [tokens[len(shared) :] for tokens in ids]
     first: dict[int, tuple[str, str]] = {}
     pieces: dict[str, tuple[Piece, ...]] = {role: () for role in answers}
-    for (role, word), some in zip(words, ids):
-        of, other = first.setdefault(some[0], (role, word))
-        if of != role and other.casefold() != word.casefold():
-            (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
+    for (role, word), tokens in zip(words, ids):
+        of, earlier = first.setdefault(tokens[0], (role, word))
+        if of != role and earlier.casefold() != word.casefold():
+            (piece,) = tokenizer.convert_ids_to_tokens(tokens[:1])
             raise InputError(
-                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, "
+                f"answers {earlier!r} and {word!r} both begin with the token {piece!r} for {name}, "
                 "which is where they are read; choose words that begin differently, or all of "
                 "which begin with it and go on differently"
                 + (_FEWER if len(words) > len(answers) else "")
             )
-        if some[0] >= sayable:
-            raise _unsayable(word, some[0], name, sayable)
-        pieces[role] += (Piece(word, some[0], len(some) == 1 and not behind.strip()),)
+        if tokens[0] >= sayable:
+            raise _unsayable(word, tokens[0], name, sayable)
+        pieces[role] += (Piece(word, tokens[0], len(tokens) == 1 and not behind.strip()),)
     return Reading(prompt + behind, behind, form, pieces)
 
 

@@ -118,8 +118,10 @@ class Sweep:
     def restores(self) -> str:
         """What the sweep puts into the target, such as "z", "pattern over image" or "z without
         image"."""
-        some = [f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))]
-        return " ".join([self.component, *some])
+        limits = [
+            f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))
+        ]
+        return " ".join([self.component, *limits])
 
     @property
     def text(self) -> str:
@@ -135,8 +137,8 @@ class Sweep:
 
     def edit(self, head: tuple[int, int], positions: str | Sequence[int]) -> Edit:
         """The edit that does this sweep to one head."""
-        some = {name: words for name in ("over", "without") if (words := getattr(self, name))}
-        return replace(Edit(*head, self.source, self.component, positions), **some)  # type: ignore[arg-type]
+        limits = {name: words for name in ("over", "without") if (words := getattr(self, name))}
+        return replace(Edit(*head, self.source, self.component, positions), **limits)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -515,20 +517,20 @@ def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
         )
     claims: list[Claim | Look] = []
     for block in text.split(";"):
-        words, colon, done = block.partition(":")
+        words, colon, rest = block.partition(":")
         if not colon:
             raise InputError(
                 f"prediction {name}: {block.strip()!r} has no ':' between what is expected and "
                 f"what is done; write it like "
                 f"{LOOK_EXAMPLE if words.split()[:1] == ['attention'] else EXAMPLE}"
             )
-        if "->" not in done and words.split()[:1] == ["attention"]:
-            claims += _parse_looks(words, " ".join(done.split()), name)
+        if "->" not in rest and words.split()[:1] == ["attention"]:
+            claims += _parse_looks(words, " ".join(rest.split()), name)
             continue
-        sweep = _SWEEP.fullmatch(" ".join(done.split()))
+        sweep = _SWEEP.fullmatch(" ".join(rest.split()))
         if sweep is None:
             raise InputError(
-                f"prediction {name}: {done.strip()!r} is no sweep; write COMPONENT SOURCE -> "
+                f"prediction {name}: {rest.strip()!r} is no sweep; write COMPONENT SOURCE -> "
                 "TARGET, such as 'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
             )
         fields = {key: value or "" for key, value in sweep.groupdict().items()}
@@ -570,11 +572,11 @@ def _parse_looks(words, condition, name):
 def _leading_effects(predictions):
     """The names of the predictions whose first claim is an effect on the answer and that stand in
     for no other; without any, those about attention; without these, all."""
-    own = [prediction for prediction in predictions if not prediction.stands_in_for]
-    looks = [prediction for prediction in own if prediction.about_attention]
+    primary = [prediction for prediction in predictions if not prediction.stands_in_for]
+    looks = [prediction for prediction in primary if prediction.about_attention]
     effects = [
         prediction
-        for prediction in own
+        for prediction in primary
         if prediction.claims[0].is_effect and prediction not in looks
     ]
     return tuple(prediction.name for prediction in effects or looks or predictions)

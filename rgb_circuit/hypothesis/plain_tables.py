@@ -35,10 +35,10 @@ def _hypothesis_of(name, body, shared, where):
     body = known_keys(body, where, needed=("predictions",), also=_KEYS)
     predictions = _predictions_of(body.pop("predictions"), shared, where)
     if "rivals" in body:
-        own = {prediction.name: prediction for prediction in predictions}
+        by_name = {prediction.name: prediction for prediction in predictions}
         rivals = typed(body["rivals"], dict, f"{where}.rivals")
         body["rivals"] = tuple(
-            _rival_of(rival, table, own, shared, f"{where}.rivals.{rival}")
+            _rival_of(rival, table, by_name, shared, f"{where}.rivals.{rival}")
             for rival, table in rivals.items()
         )
     if "not" in body:
@@ -65,23 +65,23 @@ def _predictions_of(given, shared, where):
     ]
 
 
-def _rival_of(name, given, own, shared, where):
+def _rival_of(name, given, by_name, shared, where):
     """A rival from a table of predictions; one that claims the same as the hypothesis' becomes the
     hypothesis' own."""
-    made = (
-        _predictions_of(given, {**shared, **own}, where)
+    parsed = (
+        _predictions_of(given, {**shared, **by_name}, where)
         if isinstance(given, list)
         else [
             _prediction_of(key, text, f"{where}.{key}")
             for key, text in typed(given, dict, where).items()
         ]
     )
-    same = [
-        own[one.name] if one.name in own and own[one.name].claims == one.claims else one
-        for one in made
+    predictions = [
+        by_name[one.name] if one.name in by_name and by_name[one.name].claims == one.claims else one
+        for one in parsed
     ]
     try:
-        return Hypothesis(name, tuple(same))
+        return Hypothesis(name, tuple(predictions))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

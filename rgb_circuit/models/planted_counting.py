@@ -276,17 +276,17 @@ def set_steps(mlp, constant: slice, steps: Sequence[Steps]) -> None:
     for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
         projection.weight.zero_()
     unit = 0
-    for some in steps:
-        for index, threshold in enumerate(some.thresholds):
-            for at, sign in ((threshold - some.width, 1), (threshold + some.width, -1)):
-                for channel, weight in some.read.items():
+    for step in steps:
+        for index, threshold in enumerate(step.thresholds):
+            for at, sign in ((threshold - step.width, 1), (threshold + step.width, -1)):
+                for channel, weight in step.read.items():
                     mlp.gate_proj.weight[unit, channel] = STEEP * weight
                 mlp.gate_proj.weight[unit, constant] = -STEEP * at
                 mlp.up_proj.weight[unit, constant] = 1 / STEEP
-                height = sign * some.gain / (2 * some.width)
-                mlp.down_proj.weight[some.to + index, unit] = height
+                height = sign * step.gain / (2 * step.width)
+                mlp.down_proj.weight[step.to + index, unit] = height
                 if index:
-                    mlp.down_proj.weight[some.to + index - 1, unit] = -height
+                    mlp.down_proj.weight[step.to + index - 1, unit] = -height
                 unit += 1
 
 

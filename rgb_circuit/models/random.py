@@ -97,20 +97,20 @@ def fitted_llava(
     )
     canvas = Canvas(grid, tile_px, 0, TEMPLATE)
     trials = draw(canvas, small.COLORS, FITTED_ON, 2**32 + seed, {})
-    shown = [(trial, condition) for trial in trials for condition in trial.images]
+    pairs = [(trial, condition) for trial in trials for condition in trial.images]
     states: list[torch.Tensor] = []
     hook = model.lm_head.register_forward_pre_hook(lambda _, given: states.append(given[0][:, -1]))
     with torch.no_grad():
-        for first in range(0, len(shown), BATCH):
-            some = shown[first : first + BATCH]
-            images = [trial.images[condition] for trial, condition in some]
-            prompts = [trial.prompt for trial, _ in some]
+        for first in range(0, len(pairs), BATCH):
+            batch = pairs[first : first + BATCH]
+            images = [trial.images[condition] for trial, condition in batch]
+            prompts = [trial.prompt for trial, _ in batch]
             model(**tools(images=images, text=prompts, return_tensors="pt"), logits_to_keep=1)
     hook.remove()
     words = [*small.COLORS, NOTHING_ODD]
-    right = [words.index(trial.answers[trial.expected[condition]]) for trial, condition in shown]
-    wanted = RIGHT * torch.nn.functional.one_hot(torch.tensor(right), len(words)).double()
-    fitted = torch.linalg.lstsq(torch.cat(states).double(), wanted - wanted.mean(0)).solution
+    right = [words.index(trial.answers[trial.expected[condition]]) for trial, condition in pairs]
+    targets = RIGHT * torch.nn.functional.one_hot(torch.tensor(right), len(words)).double()
+    fitted = torch.linalg.lstsq(torch.cat(states).double(), targets - targets.mean(0)).solution
     with torch.no_grad():
         model.lm_head.weight.zero_()
         model.lm_head.weight[tools.tokenizer.convert_tokens_to_ids(words)] = fitted.T.float()

@@ -185,10 +185,10 @@ def panel_heatmaps(
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn, empty = axes.flat[: len(which)], axes.flat[len(which) :]
     for (panel, (target, role)), ax in zip(which.items(), drawn):
-        own = table[table["panel"] == panel]
-        head_heatmap(own, label=NAMED, told="shown", limit=limit, bar=False, ax=ax)
+        of_panel = table[table["panel"] == panel]
+        head_heatmap(of_panel, label=NAMED, told="shown", limit=limit, bar=False, ax=ax)
         ax.set_title(panel_title(role, target))
-        ax.set_xlabel(f"head\n\n{_ranked(own, shares, limit)}")
+        ax.set_xlabel(f"head\n\n{_ranked(of_panel, shares, limit)}")
         ax.set_anchor("N")
     for ax in empty:
         ax.remove()

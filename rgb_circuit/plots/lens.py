@@ -133,15 +133,20 @@ def lens_over_layers(
     ax.axhline(0, color=QUIET, linewidth=1)
     summed = frame.groupby(["role", "trial", "layer", "position"], observed=True)["logit"].sum()
     by_trial = summed.groupby(["role", "trial", "layer"], observed=True).mean().unstack("layer")
-    roles, n = list(dict.fromkeys(frame["role"])), said(given := frame["trial"].nunique(), given)
+    roles, n = (
+        list(dict.fromkeys(frame["role"])),
+        said(n_trials := frame["trial"].nunique(), n_trials),
+    )
     colors = (BLUE, VERMILION, GREEN, PURPLE, "black")
     for number, role in enumerate(roles):
-        own = by_trial.loc[role]
-        strata = words_read(frame[frame["role"] == role], own.index)
+        of_role = by_trial.loc[role]
+        strata = words_read(frame[frame["role"] == role], of_role.index)
         if trials is not None:
-            own, strata = observed(own, trials, dict(zip(own.index.astype(str), strata or [])))
-            n = said(given, len(own))
-        values = own.to_numpy(dtype=float)
+            of_role, strata = observed(
+                of_role, trials, dict(zip(of_role.index.astype(str), strata or []))
+            )
+            n = said(n_trials, len(of_role))
+        values = of_role.to_numpy(dtype=float)
         layers, color = by_trial.columns.to_numpy(), colors[number % len(colors)]
         # With more roles than colours, dashes tell them apart.
         dashes = ("-", "--", ":")[number // len(colors) % 3]

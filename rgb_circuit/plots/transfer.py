@@ -67,15 +67,15 @@ def _correlations(pairs, samples, ax):
     cells = pd.DataFrame(np.nan, index=samples, columns=samples)
     words = pd.DataFrame("", index=samples, columns=samples)
     for row in pairs.itertuples():
-        said = (
+        text = (
             row.void or f"{row.corrected:.2f}"
             if np.isfinite(row.corrected) or row.void
             else "noise"
         )
-        for one, other in ((row.one, row.other), (row.other, row.one)):
-            cells.loc[one, other] = row.corrected
-            words.loc[one, other] = (
-                said if row.void else f"{said}\nr {row.correlation:.2f} ≤ {row.ceiling:.2f}"
+        for name, other_name in ((row.one, row.other), (row.other, row.one)):
+            cells.loc[name, other_name] = row.corrected
+            words.loc[name, other_name] = (
+                text if row.void else f"{text}\nr {row.correlation:.2f} ≤ {row.ceiling:.2f}"
             ).replace("-", "−")
     _map(cells, words, ax, 1.0, cells.isna().to_numpy())
     _square(ax)

@@ -48,15 +48,15 @@ def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str])
                     f"{', '.join(trial.images)}, so use one of these or add the picture"
                 )
         with _about(trial):
-            for asked in _asked(trial, conditions):
-                check_readable(model, asked, trial.words)
+            for prompt in _asked(trial, conditions):
+                check_readable(model, prompt, trial.words)
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
-    settle(model, [asked for trial in trials for asked in _asked(trial, conditions)])
+    settle(model, [prompt for trial in trials for prompt in _asked(trial, conditions)])
     for trial in trials:
         with _about(trial):
-            for asked in _asked(trial, conditions):
-                read(model, asked, trial.words)
+            for prompt in _asked(trial, conditions):
+                read(model, prompt, trial.words)
 
 
 def _asked(trial, conditions):
@@ -242,8 +242,8 @@ def locate(
 
 def _box_positions(model, trial, name, image, condition, argument):
     """The image tokens that cover a box."""
-    own = trial.boxes.get(condition, {})
-    if name not in own:
+    own_boxes = trial.boxes.get(condition, {})
+    if name not in own_boxes:
         others = [other for other, boxes in trial.boxes.items() if name in boxes]
         if others:
             raise InputError(
@@ -251,14 +251,14 @@ def _box_positions(model, trial, name, image, condition, argument):
                 f"none in {condition!r}, whose tokens are asked for; add "
                 f"boxes[{condition!r}][{name!r}]"
             )
-        words = ", ".join(map(repr, (*POSITIONS, *own)))
+        words = ", ".join(map(repr, (*POSITIONS, *own_boxes)))
         raise InputError(
             f"{argument} is {name!r}; use {words}, or a list of ints; trial {trial.name!r} has no "
             "box of that name"
         )
     size = trial.sizes[condition]
     try:
-        tokens = covering(model, size, own[name], len(image))
+        tokens = covering(model, size, own_boxes[name], len(image))
     except InputError as error:
         raise InputError(f"box {name!r} of trial {trial.name!r}: {error}") from error
     if not tokens:
@@ -273,8 +273,8 @@ def _box_positions(model, trial, name, image, condition, argument):
 def _question_positions(model, trial, input_ids, condition):
     """The positions of the question's words, counted from the prompt's end, since an image is a
     single token until it is shown."""
-    asked = trial.asked(condition)
-    question = question_of(asked, model.template)
+    prompt = trial.asked(condition)
+    question = question_of(prompt, model.template)
     if question is None:
         raise InputError(
             f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so "
@@ -288,8 +288,10 @@ def _question_positions(model, trial, input_ids, condition):
             "nothing there; ask one, or use 'text' or 'end'"
         )
     tokenizer = model.processor.tokenizer
-    shown = read(model, asked, trial.words).prompt.replace("<image>", model.processor.image_token)
-    text = once_begun(tokenizer, shown)
+    prompt_shown = read(model, prompt, trial.words).prompt.replace(
+        "<image>", model.processor.image_token
+    )
+    text = once_begun(tokenizer, prompt_shown)
     begin = text.rindex(question)
     with one_at_a_time:
         spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
@@ -300,9 +302,9 @@ def _question_positions(model, trial, input_ids, condition):
         if first < begin + len(question) and last > begin
     ]
     # An image before the question has grown; one after it would have shifted these positions.
-    found = [len(input_ids) + place for place in from_end]
+    positions = [len(input_ids) + place for place in from_end]
     image = _image_positions(model, input_ids)
-    return found if image[-1] < found[0] else [number + len(spans) for number in from_end]
+    return positions if image[-1] < positions[0] else [number + len(spans) for number in from_end]
 
 
 def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:

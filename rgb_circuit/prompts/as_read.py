@@ -80,15 +80,15 @@ def read_ids(
 
 def holds(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], written: str) -> bool:
     """Whether tokens hold the whole text."""
-    found = _letters(tokenizer.decode(ids))
-    if _letters(written) in found:
+    letters = _letters(tokenizer.decode(ids))
+    if _letters(written) in letters:
         return True
     # For unknown words and other spellings, compare with the tokens of the text alone.
     with one_at_a_time:
         alone = tokenizer(written, add_special_tokens=False)
     if alone.is_fast and _without_token(written, alone.encodings[0].offsets):
         return False
-    return _letters(tokenizer.decode(alone["input_ids"])) in found
+    return _letters(tokenizer.decode(alone["input_ids"])) in letters
 
 
 def say_unknown(

@@ -77,16 +77,16 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
         total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress
     ) as bar:
         for length, alike in lengths.items():
-            for some in chunks(alike, pictures_at_once(model, length, length - 1)):
-                inputs = inputs_of(processor, model.layout, some, [grey] * len(some))
+            for batch in chunks(alike, pictures_at_once(model, length, length - 1)):
+                inputs = inputs_of(processor, model.layout, batch, [grey] * len(batch))
                 for prompt, *likeliest in zip(
-                    some, *execute(model, likeliest_tokens, inputs, VOTERS)
+                    batch, *execute(model, likeliest_tokens, inputs, VOTERS)
                 ):
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(
                         processor.tokenizer, last, *(one.tolist() for one in likeliest)
                     )
-                bar.update(len(some))
+                bar.update(len(batch))
 
 
 def _in_likeliest(model, prompt, answers, forms):

@@ -59,8 +59,8 @@ def mean_over_trials(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         # Combinations that read the same words share their strata.
         kinds, kind = np.unique(words, axis=1, return_inverse=True)
         for number, strata in enumerate(kinds.T):
-            own = kind == number
-            low[own], high[own] = t_interval(effects[:, own], strata.tolist())
+            columns = kind == number
+            low[columns], high[columns] = t_interval(effects[:, columns], strata.tolist())
     return table.assign(ci_low=low, ci_high=high, n=len(effects))
 
 
@@ -369,10 +369,10 @@ def within_strata(
     variance = sum(part for part, _ in parts)
     # Satterthwaite's, without the bias from squaring estimated variances: E[s⁴] = σ⁴ (ν + 2) / ν.
     squares = sum(part**2 / (freedom + 2) for part, freedom in parts)
-    every, fewest = sum(freedom for _, freedom in parts), min(freedom for _, freedom in parts)
+    total, fewest = sum(freedom for _, freedom in parts), min(freedom for _, freedom in parts)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(squares > 0, variance**2 / squares - 2, every)
-    return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, every)
+        freedom = np.where(squares > 0, variance**2 / squares - 2, total)
+    return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, total)
 
 
 def trials_needed(
@@ -417,8 +417,8 @@ def smallest_mean(
 def _variance_parts(samples, numbers):
     """For each stratum, its share of the variance of the mean over all trials, (…), and its degrees
     of freedom."""
-    own = [samples[numbers == number] for number in np.unique(numbers)]
-    return [(len(part) * part.var(0, ddof=1) / len(samples) ** 2, len(part) - 1) for part in own]
+    strata = [samples[numbers == number] for number in np.unique(numbers)]
+    return [(len(part) * part.var(0, ddof=1) / len(samples) ** 2, len(part) - 1) for part in strata]
 
 
 def _stratum_numbers(strata, n):

@@ -130,6 +130,6 @@ def _by_label(outside, factors):
     for factor in factors:
         names, numbers = np.unique(np.asarray(factor, dtype=str), return_inverse=True)
         for number in range(len(names)):
-            own = outside[numbers == number]
-            counted.append((own.sum(0), len(own)))
+            of_label = outside[numbers == number]
+            counted.append((of_label.sum(0), len(of_label)))
     return counted

@@ -46,12 +46,12 @@ def agreement(
     last = max(other.nlargest(k).iloc[-1], least[1])
     shared = [head for head in top if other[head] >= last and other[head] > 0]
     varied = one.nunique() > 1 and other.nunique() > 1
-    found = [
+    coefficients = [
         measure(one, other).statistic if varied else float("nan")
         for measure in (stats.pearsonr, stats.spearmanr)
     ]
     # Twelve digits, so that a table agrees exactly with itself despite rounding.
-    pearson, spearman = (round(float(statistic), 12) for statistic in found)
+    pearson, spearman = (round(float(statistic), 12) for statistic in coefficients)
     return Agreement(pearson, spearman, top, shared)
 
 

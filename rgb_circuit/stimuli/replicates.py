@@ -113,9 +113,9 @@ class Replicates:
             words: the answer's word in every trial; None if unknown.
             used: numbers of trials.
         """
-        if self.drawn or words is None or len(found := np.unique(words[used])) not in FEW_WORDS:
+        if self.drawn or words is None or len(answers := np.unique(words[used])) not in FEW_WORDS:
             return [used]
-        return [used[words[used] == word] for word in found]
+        return [used[words[used] == word] for word in answers]
 
     def too_few(self, words: np.ndarray | None, used: np.ndarray) -> str:
         """Why nothing can be tested on the trials ``used``: "few clusters", "few of an answer", or
@@ -136,12 +136,12 @@ class Replicates:
             used: numbers of trials; all by default.
             apart: a label per trial; trials with different labels stay apart.
         """
-        found: dict[tuple, list[int]] = {}
+        members: dict[tuple, list[int]] = {}
         for trial in self.all if used is None else used:
-            found.setdefault(
+            members.setdefault(
                 (self.clusters[trial], None if apart is None else apart[trial]), []
             ).append(trial)
-        return [np.array(trials) for trials in found.values()]
+        return [np.array(trials) for trials in members.values()]
 
     def means(
         self,
@@ -168,18 +168,18 @@ class Replicates:
         labels = (
             None
             if strata is None
-            else np.array([" + ".join(sorted(set(strata[own]))) for own in groups])
+            else np.array([" + ".join(sorted(set(strata[members]))) for members in groups])
         )
         parts = self.by_answer(words, used) if alike else [used]
         if len(parts) == 1:
-            return np.stack([values[own].mean(0) for own in groups]), labels
+            return np.stack([values[members].mean(0) for members in groups]), labels
         weights = np.zeros(len(self.clusters))
         for part in parts:
             shared = self.groups(part)
-            for own in shared:
-                weights[own] = len(groups) / len(parts) / len(shared) / len(own)
+            for members in shared:
+                weights[members] = len(groups) / len(parts) / len(shared) / len(members)
         weighted = values * weights.reshape(-1, *[1] * (values.ndim - 1))
-        return np.stack([weighted[own].sum(0) for own in groups]), labels
+        return np.stack([weighted[members].sum(0) for members in groups]), labels
 
     def strata(self, words: np.ndarray | None) -> np.ndarray | None:
         """The words with the declared levels, (trials,)."""
@@ -254,12 +254,12 @@ def recorded_clusters(described: Sequence[Mapping[str, Any]], task: Task) -> dic
     """`named_clusters` for trials as `rgb_circuit.trial.described` records them, without their
     pictures."""
     names = [trial["name"] for trial in described]
-    own = [trial.get("cluster", "") for trial in described]
+    clusters = [trial.get("cluster", "") for trial in described]
     pictures = [
         () if task.is_game or cluster else trial["pictures"].values()
-        for trial, cluster in zip(described, own)
+        for trial, cluster in zip(described, clusters)
     ]
-    return dict(zip(names, linked(names, own, pictures)))
+    return dict(zip(names, linked(names, clusters, pictures)))
 
 
 def averaged(frame: pd.DataFrame, clusters: Mapping[str, str]) -> pd.DataFrame:
@@ -317,11 +317,11 @@ def of_one_source(trials: Sequence[Trial]) -> str:
         return ""
     groups, sentences = replicates.groups(), []
     if shared := [own for own in groups if len(own) > 1]:
-        one, other = (trials[number].name for number in shared[0][:2])
+        first, second = (trials[number].name for number in shared[0][:2])
         why = "name one cluster" if trials[shared[0][0]].cluster else "share a picture"
         sentences.append(
             f"{said(len(trials), len(groups))}, each one observation: trials of one source are "
-            f"averaged before any test, such as {one!r} and {other!r}, which {why}"
+            f"averaged before any test, such as {first!r} and {second!r}, which {why}"
         )
     thin, strata = replicates.thin(_right_words(trials))
     kinds = "answers within declared strata" if replicates.levels.any() else "answers"

@@ -72,18 +72,18 @@ def lined_up(one: Sequence[str], other: Sequence[str]) -> tuple[np.ndarray, np.n
     keys = [_numbered(labels) for labels in (one, other)]
     shared = [key for key in keys[0] if key in keys[1]]
     if shared and 2 * len(shared) >= min(map(len, keys)):
-        same = [np.array([own[key] for key in shared]) for own in keys]
-        return same[0], same[1], True
-    there = {label for label, _ in keys[0]}
-    alone = [number for (label, _), number in keys[1].items() if label not in there]
+        numbers = [np.array([own[key] for key in shared]) for own in keys]
+        return numbers[0], numbers[1], True
+    first_labels = {label for label, _ in keys[0]}
+    alone = [number for (label, _), number in keys[1].items() if label not in first_labels]
     return np.arange(len(one)), np.array(alone, dtype=int), False
 
 
 def _numbered(labels):
     """(label, number of its earlier occurrences) → position."""
     before: Counter = Counter()
-    found = {}
+    positions = {}
     for number, label in enumerate(labels):
-        found[label, before[label]] = number
+        positions[label, before[label]] = number
         before[label] += 1
-    return found
+    return positions

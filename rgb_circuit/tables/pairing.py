@@ -101,29 +101,29 @@ def _partners(frame, differ, grouping, seed):
         [] if is_missing(cell) else [plain(word, differ).casefold() for word in entries(cell)]
         for cell in frame[differ]
     ]
-    several = any(len(own) > 1 for own in words)
+    several = any(len(row_words) > 1 for row_words in words)
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for number, own in enumerate(words):
+    for number, row_words in enumerate(words):
         keys = tuple(str(frame[name].iloc[number]) for name in grouping)
-        if own:
-            groups.setdefault(keys, {}).setdefault(own[0], []).append(number)
+        if row_words:
+            groups.setdefault(keys, {}).setdefault(row_words[0], []).append(number)
     partner = {}
     for answers in groups.values():
         left = [list(rng.permutation(numbers)) for numbers in answers.values()]
         while len(left := [numbers for numbers in left if numbers]) > 1:
             counts = np.array([len(numbers) for numbers in left])
             most = int(rng.choice(np.flatnonzero(counts == counts.max())))
-            one = int(left[most].pop())
+            row = int(left[most].pop())
             # All rows with another answer are equally likely.
             fitting = left
             if several:
-                fitting = [[n for n in rows if not {*words[n]} & {*words[one]}] for rows in left]
+                fitting = [[n for n in rows if not {*words[n]} & {*words[row]}] for rows in left]
             counts = np.array([len(numbers) for numbers in fitting])
             counts[most] = 0
             if not counts.any():
                 continue
             place = int(rng.choice(len(left), p=counts / counts.sum()))
-            other = int(fitting[place][-1])
-            left[place].remove(other)
-            partner |= {one: other, other: one}
+            partner_row = int(fitting[place][-1])
+            left[place].remove(partner_row)
+            partner |= {row: partner_row, partner_row: row}
     return partner

@@ -152,13 +152,13 @@ def on_disk(folder: Path, name: str) -> Path:
         return on_disk(folder, name.replace("\\", "/"))
     if name.isascii():
         return path
-    here = Path(path.anchor)
+    actual = Path(path.anchor)
     for part in path.relative_to(path.anchor).parts:
-        if not os.path.exists(here / part) and here.is_dir():
-            same = [file for file in os.listdir(here) if _composed(file) == _composed(part)]
-            part = same[0] if same else part
-        here /= part
-    return here if os.path.exists(here) else path
+        if not os.path.exists(actual / part) and actual.is_dir():
+            matches = [file for file in os.listdir(actual) if _composed(file) == _composed(part)]
+            part = matches[0] if matches else part
+        actual /= part
+    return actual if os.path.exists(actual) else path
 
 
 def _composed(name):

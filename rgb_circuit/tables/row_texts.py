@@ -84,20 +84,20 @@ class RowText:
             ) from error
         if "{" not in text and "}" not in text:
             return cls(text, "")
-        made = cls(text, "", tuple((said, name, spec or "") for said, name, spec in parts))
-        for name in made._named():
+        parsed = cls(text, "", tuple((said, name, spec or "") for said, name, spec in parts))
+        for name in parsed._named():
             if name not in (*columns, ROW):
                 raise InputError(
                     f"{what} names the column {name!r}, and there are "
                     f"{', '.join(map(repr, columns))}; use one of these"
                 )
-        for _, inside, spec in made.pieces:
+        for _, inside, spec in parsed.pieces:
             if inside is not None and spec not in ("", LETTER, LETTERS):
                 raise InputError(
                     f"{what} has {spec!r} behind a colon; :{LETTERS} writes options, :{LETTER} "
                     "one's letter"
                 )
-        return made
+        return parsed
 
     @property
     def is_constant(self) -> bool:
@@ -199,24 +199,24 @@ class RowCells:
             InputError: fewer than two, too many, two equal ones, or options with letters.
         """
         cells = [self._cell(name) for name in _fields(field)]
-        found = (
+        texts = (
             entries(cells[0])
             if len(cells) == 1
             else [cell for cell in cells if not is_missing(cell)]
         )
-        found = [plain(entry, field) for entry in found]
-        if not 2 <= len(found) <= len(ascii_uppercase) or len(set(found)) < len(found):
+        texts = [plain(entry, field) for entry in texts]
+        if not 2 <= len(texts) <= len(ascii_uppercase) or len(set(texts)) < len(texts):
             raise InputError(
-                f"the options in {field!r} are {shortened(found)}; give two or more, each another "
+                f"the options in {field!r} are {shortened(texts)}; give two or more, each another "
                 "text"
             )
-        marks = [match[1] if (match := _LETTERED.match(text)) else "" for text in found]
-        if marks == list(ascii_uppercase[: len(found)]):
+        marks = [match[1] if (match := _LETTERED.match(text)) else "" for text in texts]
+        if marks == list(ascii_uppercase[: len(texts)]):
             raise InputError(
-                f"the options in {field!r} have letters already, such as {shortened(found[0])}; "
+                f"the options in {field!r} have letters already, such as {shortened(texts[0])}; "
                 f"take these off, or write them in their own order, without :{LETTERS}"
             )
-        return found
+        return texts
 
     def _entry(self, field):
         return plain(self._cell(field), field)
@@ -234,9 +234,9 @@ class RowCells:
     def _inside(self, cell, step, name):
         """An entry of a list, by its number or the column that holds the number; or a value of a
         dictionary, by its key."""
-        held = _mapping(cell)
-        if held is not None and step in held:
-            return held[step]
+        mapping = _mapping(cell)
+        if mapping is not None and step in mapping:
+            return mapping[step]
         is_column = step in self.cells and not re.fullmatch(r"-?\d+", step)
         try:
             return entries(cell)[int(plain(self.cells[step], step) if is_column else step)]

@@ -194,15 +194,15 @@ def _file(path):
     """The path itself, or the only table in a folder; for a table in pieces, the first piece."""
     if not path.is_dir():
         return path
-    found = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _READERS)
-    pieces = [_PIECE.fullmatch(name) for name in found]
+    names = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _READERS)
+    pieces = [_PIECE.fullmatch(name) for name in names]
     whole = {piece.groups() for piece in pieces if piece}
-    if len(found) != 1 and not (all(pieces) and len(whole) == 1):
+    if len(names) != 1 and not (all(pieces) and len(whole) == 1):
         raise InputError(
-            f"the folder {path} holds {', '.join(found[:6]) or 'no table'}; name one file of "
+            f"the folder {path} holds {', '.join(names[:6]) or 'no table'}; name one file of "
             f"{_kinds()}"
         )
-    return path / found[0]
+    return path / names[0]
 
 
 def _of_file(path):

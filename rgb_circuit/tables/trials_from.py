@@ -280,9 +280,9 @@ def _check_columns(texts, given, there):
     must |= {
         f"images[{name!r}]": text for name, text in texts.images.items() if "." not in text.text
     }
-    asked = {"question": texts.question}
-    asked |= {f"questions[{name!r}]": text for name, text in texts.questions.items()}
-    must |= {what: text for what, text in asked.items() if len(text.text.split()) == 1}
+    questions = {"question": texts.question}
+    questions |= {f"questions[{name!r}]": text for name, text in texts.questions.items()}
+    must |= {what: text for what, text in questions.items() if len(text.text.split()) == 1}
     for what, text in must.items():
         if text is not None and text.is_constant:
             raise InputError(
@@ -293,15 +293,15 @@ def _check_columns(texts, given, there):
     for role, text in texts.answers.items():
         if not text.is_constant:
             continue
-        said = text.text.casefold()
-        if said in names or "_" in said:
+        word = text.text.casefold()
+        if word in names or "_" in word:
             raise InputError(
                 f"answers[{role!r}] is {text.text!r}, which is no column; there are "
                 f"{', '.join(map(repr, there))}; a word that is the same for all rows must not "
                 "look like one of them"
             )
         # It may still be a word, like orange next to a column range.
-        if len(said) >= LONG and (alike := get_close_matches(said, names, 1, ALIKE)):
+        if len(word) >= LONG and (alike := get_close_matches(word, names, 1, ALIKE)):
             warnings.warn(
                 f"answers[{role!r}] is {text.text!r}, the same word for all rows; if the column "
                 f"{there[names.index(alike[0])]!r} is meant, write its name",
@@ -400,7 +400,7 @@ class Sheet:
             words: trial → role → words that were taken before. With them the model is not asked
                 anything, so the model as a manifest describes it is enough.
         """
-        made, about, fitted, readable, alike = [], [], {}, set(), []
+        used, rows, fitted, readable, alike = [], [], {}, set(), []
         chosen = self.drafts if words is None else [one for one in self.drafts if one.name in words]
         with tqdm(chosen, desc="reading answers", unit="row", delay=2, disable=not progress) as bar:
             for draft in bar:
@@ -410,28 +410,28 @@ class Sheet:
                     with warnings.catch_warnings(record=True) as told:
                         warnings.simplefilter("always")
                         trial, says = self._trial(model, draft, fitted, words)
-                    says += (same := [str(one.message) for one in told])
-                    alike += same[:1]
+                    says += (messages := [str(one.message) for one in told])
+                    alike += messages[:1]
                     if words is None:
                         _check_readable(model, trial, readable)
-                    made.append(trial)
-                    about.append((draft.number, draft.name, True, "; ".join(says)))
+                    used.append(trial)
+                    rows.append((draft.number, draft.name, True, "; ".join(says)))
                 except InputError as error:
                     draft = replace(draft, refused=str(error))
                     if self.columns.strict:
                         raise _refusal(self.called, draft) from error
-                    about.append((draft.number, draft.name, False, draft.refused))
+                    rows.append((draft.number, draft.name, False, draft.refused))
         if alike:
-            warnings.warn(f"{alike[0]} (so in {len(alike)} of {len(made)} trials)", stacklevel=3)
-        if not made:
+            warnings.warn(f"{alike[0]} (so in {len(alike)} of {len(used)} trials)", stacklevel=3)
+        if not used:
             number, _, _, says = (
-                about[0] if about else (0, "", False, "its trials are not those of the run")
+                rows[0] if rows else (0, "", False, "its trials are not those of the run")
             )
             raise InputError(
                 f"of {self.called} none of {len(self.drafts)} rows can be used; of row {number}: "
                 f"{says}"
             )
-        return TrialsFrom(made, pd.DataFrame(about, columns=["row", "trial", "used", "says"]))
+        return TrialsFrom(used, pd.DataFrame(rows, columns=["row", "trial", "used", "says"]))
 
     def bare(self) -> TrialsFrom:
         """The rows as trials in LLaVA-1.5's conversation, each role with its first word, for checks
@@ -585,12 +585,12 @@ def _check_apart(words):
 
 def _expected(texts, row):
     """Condition → role; conditions with an empty cell are not scored."""
-    found = {}
+    roles = {}
     for condition, text in texts.expected.items():
         if text.column and is_missing(text.cell(row)):
             continue
-        found[condition] = text.said(row)
-    return found
+        roles[condition] = text.said(row)
+    return roles
 
 
 def _taken(model, prompt, words):
