@@ -117,8 +117,7 @@ class Measured:
 @dataclass(frozen=True)
 class _Sample:
     """Trials of one task, and what every head alone restores in its corrupted picture: ``values``
-    (trials, heads) and ``gap`` (trials,) in logits; and why there is nothing to restore, else
-    empty."""
+    (trials, heads) and ``gap`` (trials,) in logits; why there is nothing to restore, else empty."""
 
     name: str
     trials: list[Trial]
