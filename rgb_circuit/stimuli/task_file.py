@@ -1,4 +1,4 @@
-"""Tasks and hypotheses as TOML files: data only, no name of a function and no expression."""
+"""Tasks and hypotheses as TOML files: data only, no names of functions and no expressions."""
 
 import json
 import re
@@ -14,16 +14,16 @@ from ..hypothesis import Hypothesis
 from ..hypothesis.plain_tables import hypotheses_of
 from ..task import Task
 
-# A key that TOML takes without quotes.
+# The characters of a TOML key without quotes.
 _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def read_task(path: str | Path) -> Task:
-    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie
-    beside it, and so does the file that it is ``like``.
+    """Read the task that a TOML file describes (docs/tasks.md has the format). Paths to its
+    ``trials`` and to the file that it is ``like`` are relative to the file.
 
     Raises:
-        InputError: no such file, no TOML, or something in it that is no task, with its key.
+        InputError: no such file, no TOML, or an invalid entry, with its key.
 
     Examples:
         >>> task = rgb.read_task(Path(rgb.__file__).parent / "stimuli" / "tasks" / "rgb.toml")
@@ -35,10 +35,10 @@ def read_task(path: str | Path) -> Task:
 
 
 def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
-    """The hypotheses of a TOML file, which may be a task's or hold nothing else.
+    """Read the hypotheses of a TOML file, which may be a task's or hold nothing else.
 
     Raises:
-        InputError: no such file, no TOML, no hypotheses, or one that cannot be read, with its key.
+        InputError: no such file, no TOML, no hypotheses, or an invalid hypothesis, with its key.
 
     Examples:
         >>> folder = Path(rgb.__file__).parent / "stimuli" / "tasks"
@@ -56,7 +56,7 @@ def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
-    """A table of text, numbers, lists and tables, such as `Task.plain` gives, as TOML.
+    """Write a table of text, numbers, lists and tables, such as from `Task.plain`, as TOML.
 
     Examples:
         >>> print(to_toml({"name": "shapes", "roles": {"right": {"says": "colour of the square"}}}))
@@ -96,8 +96,8 @@ def _key(name):
 
 
 def _table_of(path, above=()):
-    """What a file holds, on top of what the file holds that it is ``like``, in which words are
-    exchanged."""
+    """A file's table, on top of the table of the file that it is ``like``, with words replaced as
+    in ``instead``."""
     path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -122,8 +122,8 @@ def _table_of(path, above=()):
 
 
 def _reworded(value, instead, names=False):
-    """A value with other words for some. In tables of tables keys of the format and ``names`` take
-    turns; names are reworded too."""
+    """A value with words replaced. In nested tables the levels alternate between the format's keys,
+    which stay, and ``names``, which are replaced too."""
     if isinstance(value, dict):
         keys = [_reworded(key, instead) if names else key for key in value]
         return {key: _reworded(own, instead, not names) for key, own in zip(keys, value.values())}

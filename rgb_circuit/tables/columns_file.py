@@ -1,7 +1,7 @@
 """Columns in a TOML file: the arguments of `rgb_circuit.trials_from`, for the command.
 
-A table ``[pair]`` holds the arguments of `rgb_circuit.pair`; then every row stands beside another.
-``folder`` counts from the TOML file's own. Data only, no name of a function and no expression.
+A table ``[pair]`` holds the arguments of `rgb_circuit.pair` and pairs every row with another.
+``folder`` is relative to the TOML file's own. Data only, no names of functions and no expressions.
 """
 
 import tomllib
@@ -22,15 +22,14 @@ _KINDS = {"strict": bool, "cluster": str, "fit": str, "folder": str, "name": str
 
 
 def read_columns(path: str | Path) -> dict[str, Any]:
-    """What a TOML file says, checked as far as no table is needed.
+    """Read a TOML file of columns, and check all that needs no table.
 
     Returns:
-        Its keys, only what JSON can hold: ``folder`` absolute, and ``file``, where it was read
-        from.
+        Its keys, with values that JSON can hold: ``folder`` absolute, and ``file``, the path of the
+        TOML file.
 
     Raises:
-        InputError: no such file, no TOML, or a key that is not known or missing, or of another
-            kind.
+        InputError: no such file, no TOML, or a key that is unknown, missing or of the wrong kind.
     """
     path = Path(path)
     try:
@@ -58,7 +57,7 @@ def read_columns(path: str | Path) -> dict[str, Any]:
 
 
 def sheet_of(rows: str | Path, columns: Mapping[str, Any], *, progress: bool = True) -> Sheet:
-    """The rows of a table, with the columns that `read_columns` gave.
+    """Read the rows of a table by the columns from `read_columns`.
 
     Raises:
         InputError: as `rgb_circuit.trials_from` and `rgb_circuit.pair`.
