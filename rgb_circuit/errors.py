@@ -42,6 +42,14 @@ class ModelError(InputError):
     """A model that misbehaves, so that its numbers would mean nothing."""
 
 
+class OneSize(InputError):
+    """A number of tiles for a model whose pictures have one size."""
+
+
+class NotFinite(ModelError):
+    """Logits that are infinite or no number, which the next run of the same may not give."""
+
+
 class PictureGone(InputError):
     """A file no longer gives the picture that was read from it."""
 

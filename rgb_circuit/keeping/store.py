@@ -7,7 +7,7 @@ it stopped.
 3. A part that is there is read instead of being measured. One that cannot be read is measured
    again, with a warning.
 4. Why a measurement was refused lies beside its parts (``parts/KEY/….refused``), for those who have
-   no model to ask once more, or would have to ask a server.
+   no model to ask once more, or would need forwards to be told again.
 5. How much goes into one forward follows from the memory that is free, and decides how numbers are
    rounded. It is written down when first used (``sizes.json``; delete it where there is less memory
    now), and used again.
@@ -32,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, ModelError, NotApplicable, NotLinedUp, first_line
+from ..errors import InputError, ModelError, NotApplicable, NotFinite, NotLinedUp, first_line
 from ..files.locking import moment
 from ..files.results import open_folder, write_bytes
 from ..remote.jobs import Jobs
@@ -41,7 +41,7 @@ from .recurring import Recurring
 
 PARTS, SIZES = "parts", "sizes.json"
 # What is read again as what it was; all else is an InputError.
-KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError)}
+KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError, NotFinite)}
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,31 @@ class Store:
         part = self.read(key, unit)
         return self.write(key, unit, compute()) if part is None else part
 
-    def refuse(self, key: str, units: Sequence[str], error: InputError) -> None:
-        """Keep why a measurement of these units was refused, one of them or all together."""
+    def refuse(self, key: str, units: Sequence[str], error: InputError, late: bool = False) -> None:
+        """Keep why a measurement of these units was refused, one of them or all together.
+
+        Args:
+            late: it took forwards to see.
+        """
         name = hashlib.sha256(" ".join(units).encode()).hexdigest()[:16]
         folder = open_folder(self.folder / PARTS / key)
         said = {"units": list(units), "kind": type(error).__name__, "says": str(error)}
+        said |= {"late": late}
         write_bytes(folder / f"{name}.refused", json.dumps(said).encode())
 
-    def refusal(self, key: str, units: Sequence[str]) -> InputError | None:
+    def refusal(self, key: str, units: Sequence[str], late: bool = False) -> InputError | None:
         """Why a measurement of these units was refused, or of some of them, which have no parts
-        since then; of several reasons that of the first unit."""
+        since then; of several reasons that of the first unit.
+
+        Args:
+            late: only what took forwards to see.
+        """
         number = {unit: place for place, unit in enumerate(units)}
         found = [
             said
             for path in sorted((self.folder / PARTS / key).glob("*.refused"))
             if (said := _said(path)) and number.keys() >= set(said["units"])
+            if said["late"] or not late
             if not all(self.has(key, unit) for unit in said["units"])
         ]
         first = min(found, key=lambda said: min(number[unit] for unit in said["units"]), default={})
@@ -146,7 +156,7 @@ class Store:
             if said := _said(path):
                 key, *units = (renamed.get(one, one) for one in (path.parent.name, *said["units"]))
                 if self.refusal(key, units) is None:
-                    self.refuse(key, units, _error(said))
+                    self.refuse(key, units, _error(said), said["late"])
 
     def clean(self, finished: bool = False) -> None:
         """Remove what killed processes left half written, and jobs that nobody waits for; for one
@@ -212,7 +222,8 @@ def _said(path):
     """What `Store.refuse` wrote; nothing where it cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return said if set(map(type, [*said["units"], said["kind"], said["says"]])) == {str} else {}
+        texts = [*said["units"], said["kind"], said["says"]]
+        return said if set(map(type, texts)) == {str} and type(said["late"]) is bool else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 

@@ -1,7 +1,8 @@
 """Running measurements: a trial's pictures go through the model once, whatever is asked of them.
 
 1. What a store has is read. Of the rest, every measurement is checked before any forward. What
-   refuses is kept too, and said again where the model is only recorded or on a server.
+   refuses is kept too, and said again where the model is only recorded or on a server; where it is
+   here, what took forwards to see. Logits that are not finite are asked for again.
 2. Measurements of what pictures did inside the model
    (`rgb_circuit.measuring.measurement.OfPictures`) share them: all that is asked of a trial is one
    program (`rgb_circuit.programs.measured`) and one request to a server. Without a store as many
@@ -26,7 +27,7 @@ import torch
 
 from ..bars import saying, tqdm
 from ..edits import OF_ATTENTION
-from ..errors import CannotWrite, InputError, PictureGone
+from ..errors import CannotWrite, InputError, NotFinite, PictureGone
 from ..keeping.recurring import Recurring
 from ..keeping.saved_run import is_recorded
 from ..keeping.store import Store
@@ -258,13 +259,15 @@ class _Work:
             part = store.write(self.key, self.unit(name), part)
         self.parts[name] = part
 
-    def refuse(self, error: InputError, store: Store | None, *trials: Trial) -> None:
+    def refuse(
+        self, error: InputError, store: Store | None, *trials: Trial, late: bool = False
+    ) -> None:
         """Note why these trials, or all together, cannot be measured, and with a store what a later
-        run says that has no model to ask."""
+        run says that has no model to ask; ``late`` as in `Store.refuse`."""
         self.error = self.error or error
         if store and not isinstance(error, PASSING):
             refused = trials or self.measurement.trials
-            store.refuse(self.key, [trial.content for trial in refused], error)
+            store.refuse(self.key, [trial.content for trial in refused], error, late)
 
     def unit(self, name: str) -> str:
         """What a store calls the part of a trial, or of ``all``."""
@@ -291,11 +294,9 @@ def _prepare(model, work, store):
     # The measurement itself refuses no trials at all, and two trials of one name.
     if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
         return
-    # Here it is asked again, which takes next to nothing where it refuses before any forward.
-    if store and (is_recorded(model) or model.server):
-        work.error = store.refusal(work.key, [trial.content for trial in one.trials])
-        if work.error:
-            return
+    work.error = _kept_refusal(model, work, store)
+    if work.error:
+        return
     try:
         # Preparing reads the model's configuration, so a changed model is refused here already.
         check_model(model)
@@ -306,6 +307,17 @@ def _prepare(model, work, store):
         work.ready = one.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.refuse(error, store)
+
+
+def _kept_refusal(model, work, store):
+    """Why a measurement was refused before, unless asking again costs nothing or may help."""
+    if not store:
+        return None
+    absent = is_recorded(model)
+    # A model that is here refuses at once what it can refuse before any forward.
+    late = not (absent or model.server)
+    kept = store.refusal(work.key, [trial.content for trial in work.measurement.trials], late)
+    return None if isinstance(kept, NotFinite) and not absent else kept
 
 
 def _run(model, works, store, progress, stage):
@@ -467,7 +479,7 @@ def _captured(model, units, store, advance):
         recurring.keep(
             held_at_once(model, length, min(picture["start"] for picture in pictures.values()))
         )
-    failed = 0
+    failed, passing = 0, False
     for row, unit in enumerate(units):
         for place, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
             sweep = None if number is None else done["sweeps"][number]
@@ -482,12 +494,13 @@ def _captured(model, units, store, advance):
                     _seen(model, request, row, done["pictures"], sweep, tables[row], shares)
                 )
             except InputError as error:
-                work.refuse(error, store, request.trial)
+                work.refuse(error, store, request.trial, late=True)
                 failed += 1
+                passing = passing or isinstance(error, NotFinite)
                 continue
             work.keep(request.trial.name, part, store)
     # If every part failed, the result is kept: the same request would fail again.
-    if failed < len(every):
+    if failed < len(every) or passing:
         _forget(jobs)
     return 0
 
@@ -742,7 +755,7 @@ def _kept(work, compute, store, *trial):
     except Pending:
         return 1
     except InputError as error:
-        work.refuse(error, store, *trial)
+        work.refuse(error, store, *trial, late=True)
         return 0
     work.keep(name, part, store)
     _forget(jobs)
