@@ -71,6 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
         # What is left in the buffer would meet a closed pipe when Python ends.
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        # While it was starting.
+        line.clear()
+        print("rgb-circuit: stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # As in `rgb-circuit play | head`. Python flushes both streams once more when it ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -74,7 +74,7 @@ def _audit(options: Namespace) -> None:
 
     lists = _lists(options)
     check_folder(options)
-    model, trials = model_and_trials(options)
+    model, trials = model_and_trials(options, [head for heads in lists.values() for head in heads])
     model, trials = going_on(options.out, model, trials)
     also = (
         {options.also: draw_trials(model, options.also, len(trials), options.seed)}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import inf
 
 from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
+from rgb_circuit.bars import saying
 from rgb_circuit.calls.generate import generate
 from rgb_circuit.edits import check_head
 from rgb_circuit.heads import Head
@@ -75,7 +76,8 @@ def say(
         there = place_positions(model, ids, place)
         rest = set(locate(model, trial, "image", ids)) - set(there)
         edits += looking_at([(layer, head)], bias, there, tuple(sorted(rest)))
-    said = generate(model, trial, condition, edits, most)
+    with saying(f"{model.name} speaks"):
+        said = generate(model, trial, condition, edits, most)
     print(
         f"{model.name}, {condition!r} of trial {trial.name!r}: {_question(trial.asked(condition))}"
     )
