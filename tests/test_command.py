@@ -222,7 +222,7 @@ def test_attention_draws_a_head(tmp_path, capsys):
     "arguments, part",
     [
         (["run", "--trials", "many"], "'many'"),
-        (["run", "--trials", "0"], "n is 0"),
+        (["run", "--trials", "0"], "--trials is '0'; give a number"),
         (["run", "--trials", "²"], "'²'"),
         (["run", "--positions", "9999"], "9999"),
         (["play", "--seed", "-1"], "seed is -1"),
@@ -254,7 +254,7 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--out", "new/deeper/results", "--seed", "-1"], "seed is -1"),
         (["attention", "--head", "three"], "--head is 'three'"),
         (["attention", "--head", "3.1,3.2"], "name one head, such as 3.1"),
-        (["attention", "--head", "3.1", "--trials", "0"], "n is 0"),
+        (["attention", "--head", "3.1", "--trials", "0"], "--trials is '0'; give a number"),
         (["attention", "nowhere", "--head", "3.1"], "no folder nowhere"),
         (
             ["attention", "nowhere", "--head", "3.1", "--model", "planted"],
@@ -268,6 +268,8 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["report", "nowhere", "--out", "page"], "no folder nowhere"),
         (["collect", "nowhere"], "no folder nowhere"),
         (["knockout", "--keys", "nonsense"], "'nonsense'"),
+        (["knockout", "--keys", "end,,"], "--keys is 'end,,'; write words such as"),
+        (["knockout", "--window", "0"], "--window is 0; use a whole number from 1 to 4"),
         (["knockout", "nowhere", "--seed", "3"], "--seed and the folder nowhere"),
         (["layers", "nowhere"], "no folder nowhere"),
         (["layers", "--role", "mauve", "--out", "new/deeper"], "mauve"),

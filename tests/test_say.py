@@ -59,6 +59,7 @@ def test_another_question_and_another_picture(capsys, trial):
     [
         (["--scale", "3=0"], "--scale is '3=0'; write it as layer.head=factor"),
         (["--scale", "3.1=none"], "--scale is '3.1=none'"),
+        (["--scale", "3.1=nan"], "--scale is '3.1=nan'"),
         (["--scale", "9.1=0"], "head 9.1"),
         (["--look", "3.1"], "--look is '3.1'; write it as layer.head=row,column"),
         (["--look", "3.1=2,2:much"], "--look is '3.1=2,2:much'"),

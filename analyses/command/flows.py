@@ -71,8 +71,8 @@ def _knockout(options: Namespace) -> None:
     answer loses."""
     from ..study import flows
 
-    queries = flows.groups_from(options.queries)
-    keys = options.keys and flows.groups_from(options.keys)
+    queries = flows.groups_from(options.queries, "--queries")
+    keys = options.keys and flows.groups_from(options.keys, "--keys")
     model, trials, folder, about = _of_a_run(options, "knockout")
     flows.knockout(
         model,
@@ -90,7 +90,7 @@ def _layers(options: Namespace) -> None:
     """Restore every layer at groups of positions, and draw what of the answer comes back."""
     from ..study import flows
 
-    positions = options.positions and flows.groups_from(options.positions)
+    positions = options.positions and flows.groups_from(options.positions, "--positions")
     model, trials, folder, about = _of_a_run(options, "layers")
     flows.layers(
         model,

@@ -308,7 +308,7 @@ def _given(options, task):
 
 def _drawn(options, task):
     """Trials that are drawn, or the published one."""
-    if options.trials != "published" and not options.trials.isdecimal():
+    if options.trials != "published" and not (options.trials.isdecimal() and int(options.trials)):
         raise InputError(
             f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
         )

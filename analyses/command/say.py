@@ -54,7 +54,8 @@ def _say(options: Namespace) -> None:
         list(map(say.parse_scale, options.scale)),
         list(map(say.parse_look, options.look)),
     )
-    heads = [(edit.layer, edit.head) for edit in scales] + [head for head, *_ in looks]
+    heads = [(edit.layer, edit.head) for edit in scales if edit.head is not None]
+    heads += [head for head, *_ in looks]
     model, trials = model_and_trials(options, heads)
     # Of a table, rows may be left out.
     check_trial(options.trial, len(trials))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import inf, isfinite
 
 from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
 from rgb_circuit.bars import saying
@@ -25,7 +25,7 @@ def parse_scale(text: str) -> Edit:
     """
     head, _, factor = text.partition("=")
     try:
-        return Edit(*Head.parse(head), "own", scale=float(factor))
+        return Edit(*Head.parse(head), "own", scale=_number(factor))
     except ValueError:
         raise InputError(
             f"--scale is {text!r}; write it as layer.head=factor, both from 0, such as 19.6=0"
@@ -42,12 +42,19 @@ def parse_look(text: str) -> tuple[Head, tuple[int, int], float]:
         head, place = text.split("=")
         place, colon, bias = place.partition(":")
         row, column = map(int, place.split(","))
-        return Head.parse(head), (row, column), float(bias) if colon else inf
+        return Head.parse(head), (row, column), _number(bias) if colon else inf
     except ValueError:
         raise InputError(
             f"--look is {text!r}; write it as layer.head=row,column, all from 0, such as "
             "19.6=10,9, or with a bias such as 19.6=10,9:4"
         ) from None
+
+
+def _number(text):
+    """A number from a command line; ValueError for anything else, infinities and NaN among them."""
+    if not isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def say(

@@ -103,8 +103,8 @@ class Store:
         """
         name = hashlib.sha256(" ".join(units).encode()).hexdigest()[:16]
         folder = open_folder(self.folder / PARTS / key)
-        said = {"units": list(units), "kind": type(error).__name__, "says": str(error)}
-        said |= {"late": late}
+        about = {"units": list(units), "kind": type(error).__name__, "late": late}
+        said = {**about, "says": str(error)}
         write_bytes(folder / f"{name}.refused", json.dumps(said).encode())
 
     def refusal(self, key: str, units: Sequence[str], late: bool = False) -> InputError | None:
