@@ -1,6 +1,7 @@
 """The exceptions that a user meets; each message is one sentence that says what is wrong and what
 to do."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ class NotDrawn(RuntimeError):
         where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
         more = f", and {len(failed) - 1} more could not" if len(failed) > 1 else ""
         there = " and ".join(f"{folder}/" for folder in folders)
-        again = again or f"rgb-circuit report {folders[0]}"
+        again = again or f"rgb-circuit report {shlex.quote(str(folders[0]))}"
         super().__init__(
             f"{name} could not be drawn ({type(error).__name__}{where}: "
             f"{first_line(error)}){more}; this is a fault of rgb-circuit, and all that was "

@@ -13,6 +13,7 @@ functions themselves.
 
 import argparse
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -127,7 +128,7 @@ def _main(arguments):
     except Pending as pending:
         print(
             f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect "
-            f"{getattr(options, 'out', None) or options.folder}"
+            f"{shlex.quote(getattr(options, 'out', None) or options.folder)}"
         )
         return 4
     except KeyboardInterrupt:
