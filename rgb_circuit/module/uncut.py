@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from transformers import BatchFeature, ProcessorMixin
+
+if TYPE_CHECKING:
+    from transformers import BatchFeature, ProcessorMixin
 
 # Arguments of a call are stronger than what a tokenizer's files, its backend or a processor's class
 # say, all of which transformers would else take over from training.

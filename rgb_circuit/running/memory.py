@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 if TYPE_CHECKING:
     from ..vlm import Vlm
@@ -183,6 +182,9 @@ def _given(model, share):
 def _free(model):
     """Bytes that are free on the fullest device; where weights are not loaded, those that they will
     leave free."""
+    # The command sets up its memory before it knows whether it needs torch.
+    import torch
+
     parameters = [*model.nnsight._module.parameters()]
     devices = {
         one.device if one.device.type != "meta" else model.nnsight.device for one in parameters
