@@ -1,7 +1,7 @@
 """The command ``rgb-circuit``: a file per subcommand, with its arguments and what it does.
 
-What subcommands share stands here (streams, errors, exit status), in `arguments` and in `loading`
-(which model, which trials, of which game).
+What subcommands share stands here (streams, errors, exit status), in `arguments`, in `asked` (which
+task) and in `loading` (which model, which trials).
 
 A further subcommand is a file with ``add_to``, and its name in `SUBCOMMANDS`.
 
@@ -93,8 +93,10 @@ def _main(arguments):
     os.environ["MPLBACKEND"] = "agg"
     if not options.quiet:
         line.say("starting")
-    # Imported once it is known that there is something to do: this takes seconds.
+    # Imported once it is known that there is something to do.
     from rgb_circuit.running.memory import return_freed_memory
+
+    from . import asked
 
     return_freed_memory()
     # What loads a model says so, and all else begins to print.
@@ -113,6 +115,7 @@ def _main(arguments):
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             with _quiet(options):
                 try:
+                    asked.check(options)
                     return options.run(options) or 0
                 finally:
                     line.clear()
