@@ -1,1 +1,2 @@
-"""One module per hypothesis about the heads of a LLaVA that plays the RGB game."""
+"""Analyses of what the heads of a vision-language model do; hypotheses of the RGB game have a
+module each."""

@@ -1,8 +1,8 @@
 """Where each head looks from [end], in numbers, and whether that says what it does.
 
 Attention alone misleads: a head may look at the odd tile and write nothing that matters, and
-another may matter without looking there. `attention_vs_effect` says how far one can be read off the
-other on this model.
+another may matter without looking there. `attention_vs_effect` measures how well attention predicts
+effects on this model.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ def attention_statistics(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """How every head divides its attention at [end].
+    """The shares of every head's attention at [end].
 
     Args:
-        conditions: which pictures to show.
+        conditions: the pictures to show.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
         A row per trial × condition × head: ``trial, condition, layer, head``; the shares, which add
         up to 1: ``tile`` (the image token of ``trial.tile``, whatever that picture shows there),
-        ``picture`` (the rest of it), ``question`` (the text after the picture, [end] included),
+        ``picture`` (the rest of it), ``question`` (the text after the picture, including [end]),
         ``first`` (the first token, on which idle heads rest), ``before`` (other text before the
         picture); and ``entropy`` (nats) of the attention over the image tokens, normalised to 1
         there: 0 on one tile, log(tiles) when even.
 
-        Where trials have boxes, a row for each box too, with the share of the tokens that cover it
-        for ``tile`` and of the rest for ``picture``; ``box``, behind ``head``, is its name, or
-        "tile".
+        If trials have boxes, also a row for each box: ``tile`` is then the share of the tokens that
+        cover it, and ``picture`` that of the rest; ``box``, the column after ``head``, is its name,
+        or "tile".
 
     Raises:
         InputError: a picture without a tile or a box, or a condition that a trial lacks, before any
@@ -76,7 +76,7 @@ def attention_statistics(
 
 @dataclass(frozen=True)
 class Summarized(Measurement):
-    """How every head divides its attention at [end], on the pictures of some ``conditions``."""
+    """The shares of every head's attention at [end], on the pictures of some ``conditions``."""
 
     conditions: tuple[str, ...]
 
@@ -102,7 +102,7 @@ class Summarized(Measurement):
 
 
 def _summarized(model, conditions, trials, jobs):
-    """Trial name → its part of the frame, for some trials at a time."""
+    """Trial name → its part of the frame, for several trials at a time."""
     layer, head = np.array(model.heads()).T
     for pictures in batches(model, trials, conditions):
         blocks = {}
@@ -132,7 +132,7 @@ def _summarized(model, conditions, trials, jobs):
 def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Correlation, over heads, of where a head looks with how much it matters.
 
-    Both are averaged over trials first, then the effect's sign is dropped: a head that lowers a
+    Both are averaged over trials first. Then the effect's sign is dropped: a head that lowers a
     logit matters too.
 
     Args:
@@ -141,8 +141,8 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
 
     Returns:
         A row per attention statistic × condition (× box) × target × role: ``statistic, condition,
-        target, role, spearman, pearson`` (missing where one side is constant), ``heads`` (how
-        many).
+        target, role, spearman, pearson`` (missing if one side is constant), ``heads`` (their
+        number).
 
     Raises:
         InputError: fewer than three heads in both frames.
@@ -177,13 +177,13 @@ def attention_vs_effect(attention: pd.DataFrame, effects: pd.DataFrame) -> pd.Da
 
 
 def _regions(trial, condition):
-    """What attention is told of a picture: its tile, and its boxes."""
+    """The regions of a picture whose attention is measured: its tile, and its boxes."""
     return [*([] if trial.tile is None else ["tile"]), *trial.boxes.get(condition, {})]
 
 
 def _masks(model, trial, condition):
-    """Which tokens of the prompt belong to each of ``MASSES``, for one region after the other, and
-    which are places of the picture, float64, (regions × masses + 1, positions)."""
+    """The tokens of the prompt in each of ``MASSES``, for one region after the other, and those
+    that are places of the picture, float64, (regions × masses + 1, positions)."""
     ids = prompt_ids(model, [trial], condition)[trial.name]
     image = locate(model, trial, "image", ids, condition)
     rows = []
@@ -199,7 +199,8 @@ def _masks(model, trial, condition):
 
 
 def _alike(masks):
-    """The masks of several pictures as one tensor; a picture with fewer regions has empty ones."""
+    """The masks of several pictures as one tensor; a picture with fewer regions gets empty
+    masks."""
     most = max(map(len, masks))
     return torch.tensor(
         np.stack([np.insert(own, [len(own) - 1] * (most - len(own)), 0, axis=0) for own in masks])
@@ -207,5 +208,5 @@ def _alike(masks):
 
 
 def _correlation(one, other):
-    """Pearson's; NaN where one of the two is constant."""
+    """Pearson's correlation; NaN if either side is constant."""
     return one.corr(other) if one.nunique() > 1 and other.nunique() > 1 else np.nan

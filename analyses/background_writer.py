@@ -1,7 +1,7 @@
 """Background writers: heads that carry the background's colour into the answer when there is an odd
 tile.
 
-They pass the seed's test of a POI localization head (P3) without finding a place for anyone.
+They pass the seed's test of a POI localization head (P3) without finding a place for any head.
 Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
@@ -12,13 +12,13 @@ Restored at [end], or at other ``positions``:
 | P5w | z from clean, extractors frozen | erased | background up, mostly past the extractors |
 | P8 | z zeroed | erased | background unchanged: the head is at rest there |
 
-P3c, P3d and P5b stand in for P3a, P3b and P5w of a head that reads the odd colour or localizes
-besides (`poi_localization`).
+For a head that also reads the odd colour or localizes, P3c, P3d and P5b stand in for P3a, P3b and
+P5w (`poi_localization`).
 
-P4w and P5w are what P4 and P5 of `poi_localization` say of a writer. No head passes both P5 and
-P5w, and none passes either where no color extractor is found. P8 tells a writer from a head that
+P4w and P5w are what P4 and P5 of `poi_localization` predict for a writer. No head passes both P5
+and P5w, and none passes either if no color extractor is found. P8 tells a writer from a head that
 holds the canvas's colour down when nothing is odd (`canvas_suppressor`). With one background in all
-trials a head that always says its word would pass for a writer: P4w is void then.
+trials, a head that always says its word would pass for a writer: P4w is then void.
 
 Source: the riddle of head 26.16 in the seed note of the RGB game. How predictions are tested:
     `analyses.evidence`.

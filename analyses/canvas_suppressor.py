@@ -1,8 +1,8 @@
 """Canvas suppressors: heads that hold the canvas's colour down while nothing is odd.
 
-Taken from the clean picture, where it does nothing, such a head no longer holds the colour down on
-a plain canvas: the background rises as it would for a POI localization head, on any canvas, and
-without an extractor. Restored at [end], or at other ``positions``:
+In the clean picture such a head does nothing. Restored from there, it no longer holds the colour
+down on a plain canvas. The background then rises as it would for a POI localization head, on any
+canvas, and without an extractor. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -10,9 +10,9 @@ without an extractor. Restored at [end], or at other ``positions``:
 | P5w | z from clean, extractors frozen | erased | background up, mostly past the extractors |
 | P8s | z zeroed | erased | background up: the head was holding it down |
 
-With one background in all trials it could be one that holds that word down, whatever it sees: P8s
-is void then. It is the most natural reading of LLaVA-1.5's head 26.16. How predictions are tested:
-`analyses.evidence`.
+With one background in all trials, the head could hold down that word whatever it sees: P8s is then
+void. This is the most natural reading of LLaVA-1.5's head 26.16. `analyses.evidence` explains how
+predictions are tested.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,8 +39,8 @@ def evidence(
     """P3a, P3b, P4, P5w and P8s for every head.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour
-            on the same trials.
+        extractors: (layer, head) pairs to freeze; by default those that read the odd colour on the
+            same trials.
         options: ``margin, least, level, split, only_correct, positions, progress`` of
             `analyses.evidence.examine`.
 

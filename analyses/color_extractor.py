@@ -15,14 +15,14 @@ Like name movers, they carry what they attend to into the answer. Restored at [e
 | | pattern only, from moved | recolored | other down: looking elsewhere takes it away |
 
 P2c may stand in for P2b. A head that rests on the plain canvas when nothing is odd reads the
-background there already, so that looking at the tile's place changes nothing: LLaVA-1.5's 19.6
-looks like that (it *lowers* blue on the blue canvas). What both say is that the head carries the
-colour of what it looks at. A head that carries to [end] a colour that another noted at an earlier
-word looks at that word whatever the picture is, and passes neither.
+background there already, so looking at the tile's place changes nothing: LLaVA-1.5's 19.6 looks
+like that (it *lowers* blue on the blue canvas). Both predictions say that the head carries the
+colour of what it looks at. A head that carries to [end] a colour that another head noted at an
+earlier word looks at that word in every picture, and passes neither.
 
-Source: the seed note of the RGB game, results 1 and 2; its model of such a head are the name movers
-of Wang et al. (2022), Interpretability in the Wild. How predictions are tested:
-`analyses.evidence`.
+Source: the seed note of the RGB game, results 1 and 2; such heads are modelled on the name movers
+of Wang et al. (2022), Interpretability in the Wild. `analyses.evidence` explains how predictions
+are tested.
 """
 
 from collections.abc import Sequence

@@ -1,24 +1,22 @@
 """Does one head act through another? Mediation by freezing.
 
 1. Patch the sender S at [end] from the source picture into the target run: its total effect.
-2. Patch S and freeze the receiver R at what it gives in the target run: the effect that does not
-   need R.
-3. What disappears is mediated by R: mediated = total − frozen.
+2. Patch S and freeze the receiver R at its target run: the effect that does not need R.
+3. The difference is mediated by R: mediated = total − frozen.
 
 S is patched at [end] only, so it reaches R only through [end]'s own residual stream. R's reading of
 the picture then changes through its query alone: for that reading, this is Q-composition. No
 weights are read.
 
-An effect need not be split fairly: two receivers that stand in for each other each mediate little
-while the other is free, and much when both are frozen (`mediation`). Mediated effects of several
-receivers do not add up.
+Mediated effects of several receivers do not add up: two receivers that stand in for each other each
+mediate little while the other is free, and much when both are frozen (`mediation`).
 
 A sender acts on later layers only. For a receiver in its own or an earlier layer nothing is run:
-freezing it changes nothing, and the mediated effect is 0 exactly rather than what rounding leaves.
+freezing it changes nothing, and the mediated effect is exactly 0 instead of what rounding leaves.
 
-By which of its parts a receiver is told is another question, and has another answer (`paths`): the
-sender's direct path into the receiver's query, keys or values alone, everything else held, and read
-what the answer does. Along a path into keys or values the sender is restored at all positions.
+`paths` answers another question: by which of query, key and value a sender acts on a receiver. It
+restores the sender's direct path into one of these, holds everything else, and reads the answer.
+Along a path into keys or values the sender is restored at all positions.
 
 Source: Vig et al. 2020 (arXiv 2004.12265) and Goldowsky-Dill et al. 2023 (arXiv 2304.05969); for
 Q-composition Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
@@ -44,12 +42,11 @@ from rgb_circuit.trial import as_trials
 
 from . import evidence as _evidence
 
-# The hypothesis of composition for a head that nobody named: what it does runs through the color
-# extractors.
+# The hypothesis of composition for any head: its effect runs through the color extractors.
 TASK = find("rgb")
 HYPOTHESIS = Hypothesis("through the extractors", (TASK.prediction("P5"),))
 
-# Logits. A smaller effect is rounding, in whichever number format, and has no shares.
+# In logits. A smaller effect is rounding, in any number format, and has no shares.
 ROUNDED = 1e-5
 
 
@@ -60,12 +57,12 @@ def evidence(
     extractors: Sequence[tuple[int, int]] | None = None,
     **options,
 ) -> pd.DataFrame:
-    """P5 for every head: restored in ``erased`` it raises the background, all through the color
-    extractors and nothing past them.
+    """P5 for every head: restored in ``erased`` it raises the background, entirely through the
+    color extractors.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that `color_extractor`
-            finds on the same trials.
+        extractors: (layer, head) pairs to freeze; by default those that `color_extractor` finds on
+            the same trials.
         options: ``margin, least, level, split, only_correct, progress`` of
             `analyses.evidence.examine`.
 
@@ -96,15 +93,14 @@ def composition(
     source: str = "clean",
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """How much of each sender's effect runs through each receiver alone: all pairs in one forward
+    """How much of each sender's effect runs through each single receiver: all pairs in one forward
     per trial.
 
     Args:
         senders, receivers: (layer, head) pairs; a head may be in both, and is not paired with
             itself.
-        target: condition that is patched; by default the task's corrupted one, in the game
-            "erased".
-        source: condition that senders are restored from.
+        target: the patched condition; by default the task's corrupted one, in the game "erased".
+        source: the condition that senders are restored from.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
@@ -112,9 +108,9 @@ def composition(
         receiver_layer, receiver_head, source, target, role, total_effect, frozen_effect,
         mediated_effect`` (logits, means over trials), ``ci_low, ci_high`` (95 % t interval of the
         mediated effect, within the role's words), ``share`` (mediated / total of the means; read it
-        only where the total effect is clearly not zero), ``n`` (trials), ``share_low, share_high``
-        (its 95 % interval, `rgb_circuit.statistics.ratio_interval`; missing where the total effect
-        is not shown to differ from 0).
+        only if the total effect is clearly not zero), ``n`` (trials), ``share_low, share_high``
+        (its 95 % interval, `rgb_circuit.statistics.ratio_interval`; missing if the total effect is
+        not shown to differ from 0).
 
     Raises:
         InputError: a head or condition that does not exist, or fewer than two trials, before any
@@ -190,7 +186,7 @@ def paths(
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
     """By which of query, key and value each sender acts on each receiver: the effect of its direct
-    path into that part alone, as `rgb_circuit.patch_paths`.
+    path into that part alone, as in `rgb_circuit.patch_paths`.
 
     Args:
         senders, receivers, target, source, progress: as in `composition`.
@@ -202,7 +198,7 @@ def paths(
         within the role's words), ``n`` (trials).
 
     Raises:
-        InputError: as `composition`; or a model in which there are no direct paths.
+        InputError: as `composition`; or a model without direct paths.
     """
     trials = as_trials(trials)
     target = corrupted(trials, target)
@@ -224,7 +220,7 @@ def paths(
 
 
 def _pairs(senders, receivers):
-    """Every (sender, receiver) of two heads."""
+    """Every (sender, receiver) of two different heads."""
     pairs = [
         (sender, receiver) for sender in senders for receiver in receivers if sender != receiver
     ]
@@ -236,8 +232,7 @@ def _pairs(senders, receivers):
 
 
 def _roles(trials, source, target):
-    """The answers' roles that all trials have; InputError where nothing could be measured on
-    them."""
+    """The answers' roles that all trials have; InputError if nothing could be measured on them."""
     if len(trials) < 2:
         raise InputError(
             f"there are {len(trials)} trials, and an interval needs 2 or more; use "
@@ -257,7 +252,7 @@ def _roles(trials, source, target):
 
 
 def _mediated(trials, pairs, source, target):
-    """A row per pair × role, pairs of (sender, receivers) numbered in ``pair``."""
+    """A row per pair × role; pairs of (sender, receivers) are numbered in ``pair``."""
     roles = _roles(trials, source, target)
     totals = {sender: str(sender) for sender, _ in pairs}
     variants = {name: [Edit(layer, head, source)] for (layer, head), name in totals.items()}
@@ -311,7 +306,7 @@ def _mediated(trials, pairs, source, target):
 
 
 def _observed(total, frozen, words, replicates):
-    """Effects, (clusters, pairs, roles), and each role's strata; given by trial."""
+    """Effects given by trial as (clusters, pairs, roles), and each role's strata."""
     if not replicates.counts_clusters:
         return total, frozen, words
     both = np.stack([total, frozen], axis=1)
@@ -323,17 +318,17 @@ def _observed(total, frozen, words, replicates):
 
 
 def _intervals(total, frozen, words):
-    """Intervals of what is mediated and of its share in the total, each (2, pairs, roles); the
+    """Intervals of the mediated effect and of its share in the total, each (2, pairs, roles); the
     effects are (trials, pairs, roles), the words (roles, trials)."""
-    found = np.empty((2, 2, *total.shape[1:]))
+    intervals = np.empty((2, 2, *total.shape[1:]))
     for number, strata in enumerate(words):
         whole = total[..., number]
         mediated = whole - frozen[..., number]
-        found[0, ..., number] = t_interval(mediated, strata)
+        intervals[0, ..., number] = t_interval(mediated, strata)
         low, high = t_interval(whole, strata)
         shown = ((low > 0) | (high < 0)) & (np.abs(whole.mean(0)) > ROUNDED)
-        found[1, ..., number] = np.where(shown, ratio_interval(mediated, whole, strata), np.nan)
-    return found
+        intervals[1, ..., number] = np.where(shown, ratio_interval(mediated, whole, strata), np.nan)
+    return intervals
 
 
 def _heads(model, heads, what):

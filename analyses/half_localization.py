@@ -1,8 +1,8 @@
-"""Heads that find the odd tile's row, or its column, and need another for the rest.
+"""Heads that find the odd tile's row, or its column, and need another head for the rest.
 
-The color extractors look where row and column cross, so that a head which brings one of the two
-does nothing alone on a plain canvas, and passes no test of a POI localization head there. Where
-another head brings the rest, it moves the reading. Restored at [end], or at other ``positions``:
+The color extractors look where row and column cross. So a head that brings only one of the two does
+nothing alone on a plain canvas, and passes no test of a POI localization head there. If another
+head brings the rest, it moves the reading. Restored at [end], or at other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -11,8 +11,8 @@ another head brings the rest, it moves the reading. Restored at [end], or at oth
 | P6 | z from moved | recolored | background up, other down: it moves the reading |
 | P6p | pattern only, from moved | recolored | background up, other down: it looks at the tile |
 
-Which of the two it is these pictures cannot tell: ``moved`` has the tile in another row and another
-column. How predictions are tested: `analyses.evidence`.
+These pictures cannot tell row from column: ``moved`` has the tile in another row and another
+column. `analyses.evidence` explains how predictions are tested.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,8 @@ word when there is an odd tile. Restored at [end], or at other ``positions``:
 | P9a | z from clean | erased | the word for nothing down, odd and background not up |
 | P9b | z from clean | recolored | that word unchanged: there was an odd tile already |
 
-Where trials have no such word among their answers (the role ``none``), both are void. How
-predictions are tested: `analyses.evidence`.
+If trials have no such word among their answers (the role ``none``), both are void.
+`analyses.evidence` explains how predictions are tested.
 """
 
 from collections.abc import Sequence

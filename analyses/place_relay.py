@@ -1,16 +1,16 @@
 """Place relays: heads that hand on to the color extractors a place that another head found.
 
-A head at earlier text positions can find the odd tile, and another carry its place to [end]. The
-carrier passes every test of a POI localization head but one. Restored at [end], or at other
-``positions``:
+A head at earlier text positions can find the odd tile, and another head can carry its place to
+[end]. The carrier passes every test of a POI localization head but one. Restored at [end], or at
+other ``positions``:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
 | P3a, P3b, P4, P5, P6 | | | as `poi_localization` has them |
 | P7r | pattern only | erased | background not up: another head must put the place there |
 
-Who found the place is seen by restoring heads at all positions (``rgb.patch_heads(…,
-positions="text")``). How predictions are tested: `analyses.evidence`.
+To see which head found the place, restore heads at all text positions (``rgb.patch_heads(…,
+positions="text")``). `analyses.evidence` explains how predictions are tested.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,8 +37,8 @@ def evidence(
     """P3a, P3b, P4, P5, P6 and P7r for every head.
 
     Args:
-        extractors: (layer, head) pairs that are frozen; by default those that read the odd colour
-            on the same trials.
+        extractors: (layer, head) pairs to freeze; by default those that read the odd colour on the
+            same trials.
         options: ``margin, least, level, split, only_correct, positions, progress`` of
             `analyses.evidence.examine`.
 

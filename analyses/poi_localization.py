@@ -13,12 +13,12 @@ colour; the extractors, later than it, read the colour at that place. Restored a
 | P6 | z from moved | recolored | background up, other down: the reading goes to the other place |
 | P7 | pattern over the picture, extractors frozen or not | erased | background up through them |
 
-P7 tells the head that finds the tile from one that hands on what another found (`place_relay`): of
-a localizer the values at that place, whatever is there, are what the extractors need, so that
-looking at the picture as it did is enough. A head that looks at a word where another noted the
-place passes all but P7.
+P7 tells a head that finds the tile from one that hands on what another found (`place_relay`). For a
+localizer the extractors need the values at that place, whatever is there, so looking at the picture
+as before is enough. A head that looks at a word where another head noted the place passes all but
+P7.
 
-A head may do something else besides:
+A head may do something else in addition:
 
 | prediction | restored | in | expected |
 |---|---|---|---|
@@ -27,12 +27,12 @@ A head may do something else besides:
 | P5b, for P5 | z from clean, extractors frozen or not | erased | background up either way |
 
 P3 alone does not tell a POI head from a background writer, since the colour at that place and the
-background are one word in ``erased`` and ``recolored``. Where no color extractor is found P5 cannot
+background are one word in ``erased`` and ``recolored``. If no color extractor is found, P5 cannot
 be tested, and no head passes it.
 
 Source: the seed note of the RGB game, result 3 (P3); P4 to P7 are the controls that its head 26.16
-calls for. Freezing as in path patching: Goldowsky-Dill et al. (2023). How predictions are tested:
-`analyses.evidence`.
+calls for. Freezing is as in path patching: Goldowsky-Dill et al. (2023). `analyses.evidence`
+explains how predictions are tested.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""From where heads attend to the words after the picture, the question's among them."""
+"""From which tokens heads attend to the words after the picture, including the question's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rgb_circuit.trial import as_trials
 
 
 def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd.DataFrame:
-    """From where every head attends to the words after the picture, on the clean picture.
+    """From which tokens every head attends to the words after the picture, on the clean picture.
 
     Args:
         trials: all with the same prompt.
@@ -45,7 +45,7 @@ def reading(model: Vlm, trials: Sequence[Trial], *, progress: bool = True) -> pd
 
 @dataclass(frozen=True)
 class Reading(Measurement):
-    """From where every head attends to the words after the picture; see `reading`."""
+    """From which tokens every head attends to the words after the picture; see `reading`."""
 
     function: ClassVar[str] = "reading"
     whole: ClassVar[bool] = True
@@ -73,7 +73,8 @@ def _read(model, trials, tokens, start, jobs):
     """The frame of `reading`."""
     total = torch.zeros(())
     with gathering() as each:
-        # One at a time, so that a mean is the same to the last bit however much memory is free.
+        # One trial at a time, so that a mean is the same to the last bit however much memory is
+        # free.
         for trial in trials:
             with each():
                 inputs = encode(model, [(trial, "clean")])

@@ -1,26 +1,26 @@
-"""What would the model answer if some heads looked somewhere else? Every place of a picture, asked
-in one forward.
+"""What would the model answer if some heads looked somewhere else? One forward answers for every
+place of a picture.
 
 1. The attention from [end] of some heads is turned to one place of the picture (`looking_at`):
    +bias on the score of that place's image token, −bias on those of the rest of the picture. An
-   infinite bias knocks out all but the place, text included. Every place is a row of its own.
-2. Beside it the same heads are switched off (what they give at [end] times 0) and doubled (times
+   infinite bias knocks out everything but the place, including text. Every place is a separate row.
+2. In addition, the same heads are switched off (their output at [end] times 0) and doubled (times
    2).
-3. Sets of heads: those found, together; as many other heads of the same layers, drawn at random;
-   and heads one by one, in the order in which they are given, as many as `ROWS` has room for.
-4. What is read are the logits of the trial's words and of the others that the task has. The answer
-   is the likeliest of these.
+3. The sets of heads are: the found heads together; as many other heads of the same layers, drawn at
+   random; and single heads, in the order given, as many as `ROWS` has room for.
+4. The logits of the trial's words and of the task's other words are read. The answer is the
+   likeliest of these.
 
 Nothing is tested here: three pictures are shown, and every place of them. Whether the found heads
-decide what is read is tested by `analyses.rgb.redirect`, where there is a tile to look at.
+decide what is read is tested by `analyses.rgb.redirect`, if there is a tile to look at.
 
-Cost: a picture a trial through the model, and a row of one token for every set × bias × place, from
-the set's first layer on. On 576 places that is about two plain forwards a trial for the sets found
-and random; a head one by one takes half a forward per bias, and eight of them and more biases are
-asked for by ``whole``.
+Cost: one picture per trial through the model, and a row of one token for every set × bias × place,
+from the set's first layer on. On 576 places that is about two plain forwards per trial for the
+found and the random set; a single head takes half a forward per bias, and ``whole`` asks for eight
+of them and more biases.
 
-Source: as `analyses.rgb.redirect`: attention knockout (Geva et al. 2023, arXiv 2304.14767) turned
-into its opposite.
+Source: as for `analyses.rgb.redirect`: attention knockout (Geva et al. 2023, arXiv 2304.14767)
+turned into its opposite.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.tasks import task_of
 
-# Biases, those of a whole run, and how many heads are asked one by one there.
+# Biases, those of a whole run, and the number of single heads there.
 BIASES, MORE, HEADS = (4.0, inf), (1.0, 2.0, 4.0, 8.0, inf), 8
-# Rows a trial up to which heads are asked one by one in any run, and words that are read.
+# Rows per trial up to which single heads are asked in any run, and the number of words read.
 ROWS, WORDS = 2000, 16
-# What heads give at [end] is multiplied by it.
+# The factor on what heads give at [end].
 FACTORS = {"off": 0.0, "double": 2.0}
 
 Heads = tuple[tuple[int, int], ...]
@@ -67,13 +67,14 @@ def steering(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """What the model answers to the clean pictures while heads look elsewhere, are off, or doubled.
+    """The model's answers to the clean pictures while heads look elsewhere, are off, or are
+    doubled.
 
     Args:
         found: (layer, head) pairs that are turned together.
-        heads: that are asked one by one: turned as far as `ROWS` has room, switched off and doubled
-            the first `HEADS` of them at least; in order.
-        whole: more biases, and the first `HEADS` heads one by one whatever that costs.
+        heads: single heads, in order: turned as far as `ROWS` has room; at least the first `HEADS`
+            are switched off and doubled.
+        whole: use more biases, and turn the first `HEADS` single heads at any cost.
         seed: of the random heads.
         progress: show a bar when it takes longer than two seconds.
 
@@ -108,7 +109,7 @@ def steering(
     try:
         several["random"] = tuple(others(model, chosen, 1, np.random.default_rng(seed))[0])
     except InputError:
-        # Too few are left to compare with.
+        # Too few heads are left to compare with.
         pass
     shown = tuple(_with_words(model, trial) for trial in trials)
     [frame] = yield [
@@ -133,8 +134,8 @@ def looking_at(
     tile.
 
     Args:
-        bias: on their scores, and its negative on the ``rest`` of the image tokens; infinite to
-            look at nothing else.
+        bias: on the scores of these tokens, and its negative on the ``rest`` of the image tokens;
+            infinite to look at nothing else.
     """
     words = {rest: -inf, "text": -inf} if bias == inf else {there: bias, rest: -bias}
     return [
@@ -147,41 +148,41 @@ def looking_at(
 def others(
     model: Vlm, chosen: Sequence[tuple[int, int]], draws: int, rng: np.random.Generator
 ) -> list[list[tuple[int, int]]]:
-    """Sets of heads beside those chosen, as many in each layer; where a layer has too few, the rest
-    are of any layer.
+    """Sets of heads other than the chosen ones, as many in each layer; if a layer has too few, the
+    remaining ones come from any layer.
 
     Args:
-        draws: how many sets; fewer where there are not so many.
+        draws: the number of sets, or fewer if there are not that many.
 
     Raises:
-        InputError: fewer heads are left than are chosen.
+        InputError: fewer other heads than chosen ones.
     """
     drawn: dict[tuple, None] = {}
-    # Many tries, since small models have few sets and the same one may come again.
+    # Many tries, since small models have few sets and may draw the same one again.
     for _ in range(20 * draws):
         free = [head for head in model.heads() if head not in chosen]
-        some: list[tuple[int, int]] = []
+        heads: list[tuple[int, int]] = []
         for layer in sorted({layer for layer, _ in chosen}):
-            own = [head for head in free if head[0] == layer]
-            wanted = sum(one == layer for one, _ in chosen)
-            some += [own[k] for k in rng.permutation(len(own))[:wanted]]
-        left = [head for head in free if head not in some]
-        some += [left[k] for k in rng.permutation(len(left))[: len(chosen) - len(some)]]
-        if len(some) < len(chosen):
+            in_layer = [head for head in free if head[0] == layer]
+            count = sum(one == layer for one, _ in chosen)
+            heads += [in_layer[k] for k in rng.permutation(len(in_layer))[:count]]
+        left = [head for head in free if head not in heads]
+        heads += [left[k] for k in rng.permutation(len(left))[: len(chosen) - len(heads)]]
+        if len(heads) < len(chosen):
             raise InputError(
                 f"{len(chosen)} of the {len(model.heads())} heads of {model.name} are named, and "
                 "too few are left to compare them with; name fewer"
             )
-        drawn[tuple(sorted(some))] = None
+        drawn[tuple(sorted(heads))] = None
         if len(drawn) == draws:
             break
-    return [list(some) for some in drawn]
+    return [list(heads) for heads in drawn]
 
 
 def _with_words(model, trial):
-    """The trial with its clean picture alone, and more of the task's words to answer with."""
-    own = {word for accepted in trial.words.values() for word in accepted}
-    more = [word for word in words_for(model, task_of([trial])) if word not in own]
+    """The trial with only its clean picture, and more of the task's words as possible answers."""
+    own_words = {word for accepted in trial.words.values() for word in accepted}
+    more = [word for word in words_for(model, task_of([trial])) if word not in own_words]
     answers = {**trial.words, **{word: (word,) for word in more if word not in trial.answers}}
     return replace(
         trial,
@@ -206,7 +207,7 @@ class Steered(OfPictures):
         several: name → heads that are turned together.
         singles: name → head, in order.
         biases: of every set.
-        least: how many of the singles are turned whatever that costs.
+        least: how many of the singles are turned at any cost.
     """
 
     several: tuple[tuple[str, Heads], ...]
@@ -247,8 +248,9 @@ class Steered(OfPictures):
     def rows(
         self, rows: int, columns: int
     ) -> list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]]:
-        """What each row of the frame is about, and its edits, on a picture of that many places."""
-        found: list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]] = []
+        """The description of each row of the frame, and its edits, for a picture with that many
+        places."""
+        variants: list[tuple[Mapping[str, object], tuple[AnyEdit, ...]]] = []
         size = rows * columns * len(self.biases)
         room = max(self.least, (ROWS - size * len(self.several)) // size)
         for name, heads in [*self.several, *self.singles[:room]]:
@@ -256,13 +258,13 @@ class Steered(OfPictures):
                 for place in range(rows * columns):
                     edits = looking_at(heads, bias, f"place {place}", f"rest {place}")
                     where = dict(bias=bias, row=place // columns, column=place % columns)
-                    found.append((_about(name, heads, "look", where), tuple(edits)))
+                    variants.append((_about(name, heads, "look", where), tuple(edits)))
         nowhere = dict(bias=0.0, row=-1, column=-1)
         for name, heads in [*self.several, *self.singles[: max(room, HEADS)]]:
             for edit, factor in FACTORS.items():
                 scaled = tuple(Edit(*head, "own", scale=factor) for head in heads)
-                found.append((_about(name, heads, edit, nowhere), scaled))
-        return found
+                variants.append((_about(name, heads, edit, nowhere), scaled))
+        return variants
 
 
 def _about(name, heads, edit, where):

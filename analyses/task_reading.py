@@ -1,23 +1,23 @@
 """Which heads read the question? The picture stays, the question changes.
 
 The published note expects heads that attend to 'color' and 'odd' to understand the task. If a head
-carries what is asked, its z taken from a run with another question about the same picture switches
-the answer: odd colour → background.
+carries the request, then its z from a run with another question about the same picture switches the
+answer: odd colour → background.
 
-1. Show the clean picture with the trial's own question (target run) and with the other one (source
-   run).
+1. Show the clean picture with the trial's own question (target run) and with the other question
+   (source run).
 2. Restore one head's z from the source run into the target run, where the two prompts line up:
 
    - ``"end"``: the last token.
-   - ``"after"``: every token after the words that differ, [end] among them, lined up from the end.
-   - ``"words"``: the words that differ, lined up from their end. Of questions of different length
-     (not ``aligned``) as many as the shorter one has: of the game's two, ``out`` is given what
-     ``background`` has.
+   - ``"after"``: every token after the words that differ, including [end], lined up from the end.
+   - ``"words"``: the words that differ, lined up from their end. If the questions differ in length
+     (not ``aligned``), as many as the shorter one has: of the game's two, ``out`` gets the z of
+     ``background``.
 3. Effects are read on the logit difference (other question's answer − own question's answer).
 
-What is restored at [end] may be the picture read in another way, so a colour extractor that is
-asked to look elsewhere shows up here too. A head that reads the *question* attends to its words as
-well (`reading`).
+Restoring [end] may bring another reading of the picture, so a color extractor that was told to look
+elsewhere shows up here too. A head that reads the *question* attends to its words as well
+(`reading`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from rgb_circuit.trial import as_trials
 from .question_words import Reading as Reading
 from .question_words import reading as reading
 
-# The condition that is the clean picture under the other question.
+# The condition with the clean picture under the other question.
 OTHER = "other question"
 # Place → prediction of `evidence`.
 PREDICTIONS = {
@@ -77,23 +77,24 @@ def patch_questions(
     picture.
 
     Args:
-        question: asked instead of the task's own in each trial's prompt, or the condition of the
-            trials that asks another about the clean picture, each its own; by default the task's
-            second question, in the game "Which color is the background? Respond in one word".
+        question: asked instead of the task's own in each trial's prompt; or a condition of the
+            trials, whose question about the clean picture may differ from trial to trial; by
+            default the task's second question, in the game "Which color is the background? Respond
+            in one word".
         positions: which of ``"end"``, ``"after"`` and ``"words"`` to restore. All heads at
-            ``"end"`` go through one forward a trial; the other two take about a tenth of a forward
-            for every head.
+            ``"end"`` take one forward per trial; the other two take about a tenth of a forward per
+            head.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        A row per trial × place × head × role: ``trial, question, aligned`` (do the questions have
-        equally many tokens?), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer, head,
-        role, answer, source_logit`` (other question), ``target_logit`` (own question),
+        A row per trial × place × head × role: ``trial, question, aligned`` (whether the questions
+        have equal numbers of tokens), ``positions`` (``"end"``, ``"after"``, ``"words"``), ``layer,
+        head, role, answer, source_logit`` (other question), ``target_logit`` (own question),
         ``patched_logit, effect`` (patched − target logit). Logits are read at [end].
 
     Raises:
         InputError: a trial that does not ask its task's question, the same question again, or
-            places that do not exist, before any forward.
+            unknown places, before any forward.
     """
     trials = as_trials(trials)
     measurements = questions(trials, question, positions)
@@ -105,7 +106,7 @@ def patch_questions(
 def questions(
     trials: Sequence[Trial], question: str | None = None, positions: Sequence[str] = PLACES
 ) -> list[Questioned]:
-    """`patch_questions` as what is to be measured, place by place."""
+    """The measurements of `patch_questions`, place by place."""
     positions = [positions] if isinstance(positions, str) else list(positions)
     if not positions or not set(positions) <= set(PLACES):
         raise InputError(
@@ -128,9 +129,9 @@ class Questioned(OfPictures):
     """Every head restored from a run with another question, at one place where the two line up.
 
     Attributes:
-        question: the other one.
+        question: the other question.
         place: one of ``PLACES``.
-        places: all that are measured; one of them at least must be there.
+        places: all measured places; at least one of them must be there.
     """
 
     question: str
@@ -143,9 +144,12 @@ class Questioned(OfPictures):
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         asking = {trial.name: trial for trial in _asking(model, self.trials, self.question)}
         check_trials(model, list(asking.values()), ["clean", OTHER])
-        own, other = (prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER))
-        found = {
-            name: _line_up(own[name].tolist(), other[name].tolist(), self.places) for name in own
+        own_ids, other_ids = (
+            prompt_ids(model, list(asking.values()), name) for name in ("clean", OTHER)
+        )
+        lined_up = {
+            name: _line_up(own_ids[name].tolist(), other_ids[name].tolist(), self.places)
+            for name in own_ids
         }
 
         @cache
@@ -155,9 +159,9 @@ class Questioned(OfPictures):
             )
 
         def request(trial: Trial) -> Request:
-            trial, tokens = asking[trial.name], own[trial.name]
-            positions = found[trial.name].get(self.place, ())
-            lengths = {OTHER: len(other[trial.name]), "clean": len(tokens)}
+            trial, tokens = asking[trial.name], own_ids[trial.name]
+            positions = lined_up[trial.name].get(self.place, ())
+            lengths = {OTHER: len(other_ids[trial.name]), "clean": len(tokens)}
             return Request(
                 trial=trial,
                 lengths=lengths,
@@ -188,7 +192,7 @@ def evidence(
 
     Args:
         question, positions, progress: as in `patch_questions`.
-        role: the right answer to the other question; by default that to the task's second question.
+        role: the right answer to the other question; by default to the task's second question.
         level: false discovery rate, over all rows (Benjamini–Hochberg).
         least: fraction of the gap between the two questions that an effect must exceed to count.
 
@@ -196,7 +200,7 @@ def evidence(
         A row per place × head: ``layer, head, prediction`` (one of ``PREDICTIONS``), ``expected``
         (``"up"``), ``effect`` (on the logit difference, ``role`` − own answer, mean over trials),
         ``ci_low, ci_high`` (95 % t interval within the words of ``role``), ``p_value`` (of the same
-        t; where nobody drew the trials, the largest of two to four answers), ``q_value, n, holds,
+        t; if no task drew the trials, the largest of two to four answers), ``q_value, n, holds,
         restored_fraction`` (effect / gap).
 
     Raises:
@@ -275,7 +279,7 @@ def evidence(
 
 
 def _in_each_answer(effects, trials, words):
-    """Effects by cluster and their strata, of all trials, or of each answer by itself."""
+    """Effects by cluster and their strata, for all trials, or for each answer separately."""
     named = {trial.name: trial for trial in trials}
     replicates = Replicates.of([named[str(name)] for name in effects.index])
     read = np.array([words[str(name)] for name in effects.index])
@@ -284,8 +288,8 @@ def _in_each_answer(effects, trials, words):
 
 
 def heads(evidence: pd.DataFrame) -> list[Head]:
-    """The (layer, head) pairs that switch the answer somewhere: a head may read the question at one
-    place only."""
+    """The (layer, head) pairs that switch the answer at any place: a head may read the question at
+    only one."""
     found = (
         evidence.loc[evidence["holds"], ["layer", "head"]]
         .drop_duplicates()
@@ -295,7 +299,8 @@ def heads(evidence: pd.DataFrame) -> list[Head]:
 
 
 def _line_up(own: list[int], other: list[int], wanted: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Place → the token positions in the own prompt that line up with the other, from the end."""
+    """Place → the token positions in the own prompt that line up with the other prompt, from the
+    end."""
     shortest = min(len(own), len(other))
     before = next((index for index in range(shortest) if own[index] != other[index]), shortest)
     after = next(
@@ -320,14 +325,14 @@ def _asking(model, trials, question):
     """The trials, each with the clean picture under the other question as a further condition."""
     if all(question in trial.images for trial in trials):
         return [_asking_as_in(trial, question) for trial in trials]
-    own = task_of(trials).question
+    replaced = task_of(trials).question
     for trial in trials:
-        if not own or own not in trial.prompt:
+        if not replaced or replaced not in trial.prompt:
             raise InputError(
-                f"the prompt of trial {trial.name!r} does not hold {own!r}, which is what is "
+                f"the prompt of trial {trial.name!r} does not hold {replaced!r}, which is what is "
                 "replaced; ask that question"
             )
-    if question == own:
+    if question == replaced:
         raise InputError("the other question is the trials' own; give another one")
     unknown = model.processor.tokenizer.unk_token_id
     if unknown is not None and unknown in model.processor.tokenizer(question)["input_ids"]:
@@ -339,14 +344,14 @@ def _asking(model, trials, question):
         replace(
             trial,
             images={**trial.sources, OTHER: trial.sources["clean"]},
-            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(own, question)},
+            prompts={**trial.prompts, OTHER: trial.asked("clean").replace(replaced, question)},
         )
         for trial in trials
     ]
 
 
 def _asking_as_in(trial, condition):
-    """The trial with the question of one of its conditions about the clean picture."""
+    """The trial with the question that one of its conditions asks, about the clean picture."""
     if picture_hash(trial.sources[condition]) != picture_hash(trial.sources["clean"]):
         raise InputError(
             f"trial {trial.name!r} shows another picture in {condition!r}, so that not the "
@@ -364,10 +369,10 @@ def _asking_as_in(trial, condition):
 
 
 def _part(model, trial, questioned, aligned, seen):
-    """One trial's rows; none where nothing lines up at the place."""
+    """One trial's rows; none if nothing lines up at the place."""
     n_variants, n_roles = seen.effects.shape
     layer, head = np.array(model.heads()[:n_variants], dtype=int).reshape(-1, 2).T
-    effects, own = seen.effects.ravel(), np.tile(seen.logits["clean"], n_variants)
+    effects, target_logits = seen.effects.ravel(), np.tile(seen.logits["clean"], n_variants)
     return pd.DataFrame(
         {
             "trial": trial.name,
@@ -379,15 +384,15 @@ def _part(model, trial, questioned, aligned, seen):
             "role": [*trial.answers] * n_variants,
             "answer": [*trial.answers.values()] * n_variants,
             "source_logit": np.tile(seen.logits[OTHER], n_variants),
-            "target_logit": own,
-            "patched_logit": own + effects,
+            "target_logit": target_logits,
+            "patched_logit": target_logits + effects,
             "effect": effects,
         }
     )
 
 
 def _together(frames, trials):
-    """The frames of all places as one, trial by trial."""
+    """The frames of all places as one frame, trial by trial."""
     labels = ("trial", "question", "positions", "role", "answer")
     return in_order([frame for frame in frames if len(frame)], trials, labels)
 
@@ -395,7 +400,7 @@ def _together(frames, trials):
 def _switch(frame, trials, role):
     """Effects on the logit difference, a row per trial and a column per (place, layer, head); and
     the difference itself with the other and with the own question, (trials,) each."""
-    own = {trial.name: trial.expected["clean"] for trial in trials}
+    own_role = {trial.name: trial.expected["clean"] for trial in trials}
     name, answer = frame["trial"].astype(str), frame["role"].astype(str)
 
     def of(rows, column):
@@ -404,9 +409,9 @@ def _switch(frame, trials, role):
             index="trial", columns=["positions", "layer", "head"], values=column
         ).astype(float)
 
-    towards, away = frame[answer == role], frame[answer == name.map(own)]
-    asked = [
+    towards, away = frame[answer == role], frame[answer == name.map(own_role)]
+    differences = [
         (of(towards, column) - of(away, column)).iloc[:, 0].to_numpy()
         for column in ("source_logit", "target_logit")
     ]
-    return of(towards, "effect") - of(away, "effect"), *asked
+    return of(towards, "effect") - of(away, "effect"), *differences

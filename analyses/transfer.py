@@ -1,29 +1,29 @@
 """Do heads do the same in several tasks, or however a task is asked?
 
-Samples are trials of tasks, or of templates of one task, for one model. Of each:
+Samples are trials of tasks, or of templates of one task, for one model. For each sample:
 
 1. Every head alone is restored at [end] from the clean picture in the task's corrupted one. Its
-   effect is on the logit difference, right answer of the clean − of the corrupted picture, and is
-   read as a fraction of what there is to restore, so that tasks with large and with small logits
-   stand side by side.
+   effect is on the logit difference, right answer of the clean − of the corrupted picture, as a
+   fraction of the gap, so that tasks with large and with small logits can be compared.
 2. Every head gets its role by the task's own hypotheses.
 
-**Pairs.** Of each two samples, how far effects agree over heads: their correlation, how large it
-can be at most when effects of so few trials are noisy (the ceiling, from split halves), and the
-correlation without that noise. Where the interval of the last is wide, nothing is known.
+**Pairs.** For each two samples, how far effects agree over heads: their correlation, the ceiling
+(the largest correlation that such noisy effects can have, from split halves), and the correlation
+without that noise. If the interval of the last is wide, nothing is known.
 
-**Sets.** On the first half of a sample's trials the heads are found whose effect is shown to be
-more than ``least`` of the gap. On the second half of each sample, its own among them, the set is
-restored alone in the corrupted picture, all else held there (sufficiency), and set to its mean over
-trials in the clean one (necessity), beside random sets of the same layers. A set that is enough for
-another task is a circuit that the two share; one that is not may still hold heads that they share.
+**Sets.** The first half of a sample's trials finds the heads whose effect is shown to be more than
+``least`` of the gap. On the second half of each sample, including its own, the set is restored
+alone in the corrupted picture, with everything else held there (sufficiency), and set to its mean
+over trials in the clean one (necessity), and compared with random sets of the same layers. A set
+that is enough for another task is a circuit that the two share; a set that is not enough may still
+contain heads that they share.
 
-Trials are replicates, or clusters of them (`rgb_circuit.stimuli.replicates`); pictures that samples
-share stay together (`rgb_circuit.stimuli.shared_sources`). What is shown holds for these tasks and
-templates; of others like them nothing is known with fewer than five.
+Replicates are trials, or clusters of them (`rgb_circuit.stimuli.replicates`); pictures that samples
+share stay together (`rgb_circuit.stimuli.shared_sources`). Results hold for these tasks and
+templates; with fewer than five, nothing is known about others like them.
 
-`transfer` measures all of this. `compared` takes what was measured before of every head, as a run
-has it, and measures the sets alone.
+`transfer` measures all of this. `compared` takes earlier measurements of every head, as a run has
+them, and measures only the sets.
 
 Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol. 15
 (1904), for the correlation without noise; sets as in `analyses.circuit`.
@@ -72,7 +72,7 @@ TESTS = ("sufficiency", "necessity")
 
 @dataclass(frozen=True)
 class Transfer:
-    """What heads do in several samples.
+    """The results of `transfer`.
 
     Attributes:
         heads: a row per sample × head: ``sample, layer, head, role, effect, ci_low, ci_high``
@@ -82,15 +82,15 @@ class Transfer:
             answer" or empty).
         pairs: a row per two samples: ``one, other, heads, correlation, ci_low, ci_high``
             (Pearson's, over heads), ``ceiling``, ``corrected, corrected_low, corrected_high``
-            (without the noise of single trials; missing where a sample is not shown to be more than
+            (without the noise of single trials; missing if a sample is not shown to be more than
             noise), ``void``.
         sets: a row per sample that a set was found on × sample that it is tested on × test:
             ``found_on, tested_on, test`` ("sufficiency", "necessity"), ``set`` (its heads), ``size,
-            faithfulness, ci_low, ci_high`` (restored fraction; of necessity what is left of it),
+            faithfulness, ci_low, ci_high`` (restored fraction; for necessity what is left of it),
             ``random_mean, random_low, random_high, random_sets`` (mean and central 95 % of random
             sets), ``p_value`` (the set's rank among them), ``q_value`` (over the rows of a test),
-            ``decidable`` (whether p could be 0.05 with so many sets), ``n``, ``void`` ("no head",
-            or as of heads).
+            ``decidable`` (whether p could be 0.05 with that many sets), ``n``, ``void`` ("no head",
+            or as in ``heads``).
     """
 
     heads: pd.DataFrame
@@ -100,7 +100,7 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured before of a sample.
+    """The earlier measurements of a sample.
 
     Attributes:
         trials: of one task.
@@ -128,12 +128,12 @@ class _Sample:
 
     @cached_property
     def seen(self):
-        """What is one observation each: ``values`` (clusters, heads), ``gap`` (clusters,), and
-        their strata."""
+        """The sample by observation: ``values`` (clusters, heads), ``gap`` (clusters,), and their
+        strata."""
         return self.by_cluster(self.values)
 
     def by_cluster(self, values):
-        """`seen`, of other values (trials, …)."""
+        """`seen`, for other values (trials, …)."""
         means, strata = self._observed(np.column_stack([values, self.gap]))
         return means.to_numpy()[:, :-1], means.to_numpy()[:, -1], strata
 
@@ -142,12 +142,12 @@ class _Sample:
         return observed(pd.DataFrame(values, pd.Index(words, name="trial")), self.trials, words)
 
     def of_observations(self, labels):
-        """Labels of trials as labels of what is one observation each."""
+        """Labels of trials as labels of observations."""
         first = self._observed(np.zeros((len(self.trials), 1)))[0].index
         return pd.Series(labels, [trial.name for trial in self.trials])[first].tolist()
 
     def part(self, numbers, level):
-        """The sample of some of its trials, for tests at a level."""
+        """The sample with some of its trials, for tests at a level."""
         trials = [self.trials[index] for index in numbers]
         few = "few clusters" if len(trials) < fewest_trials(level) else ""
         return replace(
@@ -159,7 +159,7 @@ class _Sample:
         )
 
     def shown(self, least, level):
-        """Of which heads the effect is shown to be more than ``least`` of the gap, (heads,)."""
+        """Whether each head's effect is shown to be more than ``least`` of the gap, (heads,)."""
         if self.void:
             return np.zeros(self.values.shape[1], dtype=bool)
         values, gap, strata = self.seen
@@ -191,7 +191,7 @@ def transfer(
             …}``.
         least: fraction of the gap that a head's effect must exceed to be found.
         level: false discovery rate, over heads.
-        random_sets: how many random sets each set is compared with at most.
+        random_sets: the largest number of random sets that each set is compared with.
         seed: of the random sets.
         progress: show a bar when it takes longer than two seconds.
 
@@ -206,16 +206,16 @@ def transfer(
         >>> bool(found.pairs["correlation"][0] > 0.9)
         True
     """
-    given = _checked(samples, level)
+    checked = _checked(samples, level)
     check_random_sets(random_sets)
-    tasks = {name: task_of(trials) for name, trials in given.items()}
+    tasks = {name: task_of(trials) for name, trials in checked.items()}
     frames = yield [
         PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted)
-        for name, trials in given.items()
+        for name, trials in checked.items()
     ]
     measured = {
         name: _sample(name, trials, tasks[name].corrupted, frame)
-        for (name, trials), frame in zip(given.items(), frames)
+        for (name, trials), frame in zip(checked.items(), frames)
     }
     parts = {}
     for name, sample in measured.items():
@@ -232,19 +232,19 @@ def compared(
     random_sets: int = 20,
     seed: int = 0,
 ) -> Steps[Transfer]:
-    """`transfer` of samples of which every head was measured before; only sets are measured.
+    """`transfer` for samples with earlier measurements of every head; only sets are measured.
 
     Args:
-        measured: name of a sample → what was measured of it.
+        measured: name of a sample → its earlier measurements.
         least, level, random_sets, seed: as in `transfer`.
 
     Raises:
         InputError: as `transfer`.
     """
-    given = _checked({name: sample.trials for name, sample in measured.items()}, level)
+    checked = _checked({name: sample.trials for name, sample in measured.items()}, level)
     check_random_sets(random_sets)
     samples = {}
-    for name, trials in given.items():
+    for name, trials in checked.items():
         target = task_of(trials).corrupted
         frame = measured[name].effects
         samples[name] = _sample(name, trials, target, frame[frame["target"] == target])
@@ -253,7 +253,7 @@ def compared(
 
 
 def _found(model, samples, parts, least, level, random_sets, seed):
-    """The frames of `Transfer`, for which sets are measured."""
+    """Measure the sets, and make the frames of `Transfer`."""
     sets = yield from _sets(model, [*samples.values()], least, level, random_sets, seed)
     heads = [
         _heads(model, sample, parts[name], sample.shown(least, level))
@@ -277,8 +277,8 @@ def _checked(samples, level):
 
 
 def check_sample(name: str, trials: Sequence[Trial], level: float = 0.05) -> None:
-    """Raise InputError for trials that cannot be set beside others: too few, or such that do not
-    say which answers they expect."""
+    """Raise InputError for trials that cannot be compared with others: too few, or without the
+    answers that they expect."""
     if len(trials) < (fewest := 2 * fewest_trials(level)):
         raise InputError(
             f"sample {name!r} has {len(trials)} trials, and to find heads on one half and test "
@@ -288,7 +288,7 @@ def check_sample(name: str, trials: Sequence[Trial], level: float = 0.05) -> Non
 
 
 def _sample(name, trials, target, frame) -> _Sample:
-    """From a sweep of every head."""
+    """A sample from a sweep of every head."""
     heads = [str(Head(*head)) for head in zip(frame["layer"], frame["head"])]
     frame = frame.assign(variant=pd.Categorical(heads, list(dict.fromkeys(heads))))
     order = [trial.name for trial in trials]
@@ -305,8 +305,7 @@ def _sample(name, trials, target, frame) -> _Sample:
 
 
 def _roles(model, sample, task):
-    """(layer, head) → its role by the task's hypotheses; of none where there is nothing to
-    restore."""
+    """(layer, head) → its role by the task's hypotheses; empty if there is nothing to restore."""
     if sample.void or not task.hypotheses:
         return {}
     evidence = yield from roles.steps(model, sample.trials, task=task)
@@ -353,29 +352,29 @@ def _pair(one, other):
         samples = one, other
         sources = sources_of([sample.trials for sample in samples])
         labels = [sample.of_observations(own) for sample, own in zip(samples, sources)]
-        *numbered, same = lined_up(*labels)
+        *numbered, same_trials = lined_up(*labels)
         values = [sample.seen[0][own] for sample, own in zip(samples, numbered)]
         means = [side.mean(0) for side in values]
         numbers = (
             float(np.corrcoef(*means)[0, 1]) if min(map(np.ptp, means)) > 0 else np.nan,
-            *correlation_interval(*values, same_trials=same),
+            *correlation_interval(*values, same_trials=same_trials),
             ceiling(*values),
-            *disattenuated(*values, same_trials=same),
+            *disattenuated(*values, same_trials=same_trials),
         )
     about = dict(one=one.name, other=other.name, heads=one.values.shape[1])
     return about | dict(zip(names, numbers)) | dict(void=one.void or other.void)
 
 
 def _sets(model, samples, least, level, random_sets, seed):
-    """`Transfer.sets`: each found on the first half of a sample, tested on the second half of
-    each."""
+    """`Transfer.sets`: each set is found on the first half of a sample and tested on the second
+    half of each."""
     rng = np.random.default_rng(seed)
-    found, variants = {}, {}
+    found_on, variants = {}, {}
     halves = halves_of([sample.trials for sample in samples])
     for sample, (first, _) in zip(samples, halves):
         shown = sample.part(first, level).shown(least, level)
-        found[sample.name] = [head for head, is_shown in zip(model.heads(), shown) if is_shown]
-        if chosen := found[sample.name]:
+        found_on[sample.name] = [head for head, is_shown in zip(model.heads(), shown) if is_shown]
+        if chosen := found_on[sample.name]:
             sets = [chosen, *sets_like(model, chosen, random_sets, rng)]
             variants |= {f"{sample.name}: {number}": heads for number, heads in enumerate(sets)}
     silent = {
@@ -395,7 +394,7 @@ def _sets(model, samples, least, level, random_sets, seed):
                 PatchedEdits.of(half.trials, restored, half.target),
                 PatchedEdits.of(half.trials, silent, SOURCE),
             ]
-        for (name, chosen), (test, frame) in product(found.items(), zip(TESTS, frames)):
+        for (name, chosen), (test, frame) in product(found_on.items(), zip(TESTS, frames)):
             void = half.void or ("" if chosen else "no head")
             about = dict(
                 found_on=name, tested_on=sample.name, test=test, size=len(chosen), void=void
@@ -414,21 +413,22 @@ def _sets(model, samples, least, level, random_sets, seed):
     frame = pd.DataFrame(rows).reindex(columns=columns)
     frame.insert(columns.index("p_value") + 1, "q_value", np.nan)
     for test in TESTS:
-        known = (frame["test"] == test) & frame["p_value"].notna()
-        frame.loc[known, "q_value"] = benjamini_hochberg(
-            frame.loc[known, "p_value"].to_numpy(float)
+        ranked = (frame["test"] == test) & frame["p_value"].notna()
+        frame.loc[ranked, "q_value"] = benjamini_hochberg(
+            frame.loc[ranked, "p_value"].to_numpy(float)
         )
     return frame
 
 
 def _tested(frame, name, test, sample):
-    """The numbers of the set that was found on a sample called ``name``, beside its random sets."""
+    """The numbers of the set that was found on the sample ``name``, next to those of its random
+    sets."""
     order = [trial.name for trial in sample.trials]
     patched, unpatched = (
         logit_difference(frame, sample.trials, SOURCE, sample.target, column).loc[order]
         for column in ("patched_logit", "target_logit")
     )
-    # Necessity is measured in the clean run, a gap above the corrupted one.
+    # Necessity is measured in the clean run, which is a gap above the corrupted one.
     corrupted = unpatched.iloc[:, 0] - (sample.gap if test == "necessity" else 0)
     names = [
         f"{name}: {number}" for number in range(patched.shape[1]) if f"{name}: {number}" in patched

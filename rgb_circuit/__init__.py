@@ -4,7 +4,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-# Before anything else imports tqdm, which would give advice.
+# First, since tqdm prints advice when anything else imports it.
 from . import bars as bars
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from .trials_file import read_trials as read_trials
     from .vlm import Vlm as Vlm
 
-# Name → module that is imported when the name is first asked for: torch and transformers take
-# seconds.
+# Name → module, imported when the name is first used: torch and transformers take seconds.
 _HOMES = {
     "PALETTE": "stimuli.tasks.rgb",
     "AttentionEdit": "edits",

@@ -5,8 +5,8 @@ from importlib.metadata import distribution
 
 
 def main() -> int:
-    """Run the command that this package is installed with: it stands above the package, which does
-    not know it by name."""
+    """Run the command that this package is installed with, found by its entry point: `analyses`,
+    which holds the command, is not imported from here."""
     (command,) = distribution("rgb_circuit").entry_points.select(
         group="console_scripts", name="rgb-circuit"
     )

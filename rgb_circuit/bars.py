@@ -1,5 +1,5 @@
-"""Bars of what takes long: a notebook's own where it has any, else text; and a line on a terminal
-while something is done that knows no share of itself."""
+"""Progress bars: a notebook's own if it has any, else text; and a line on a terminal during work
+whose progress is unknown."""
 
 import shutil
 import sys
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 with warnings.catch_warnings():
-    # tqdm advises to install ipywidgets wherever it is imported first; text will do.
+    # On its first import, tqdm advises installing ipywidgets; text will do.
     warnings.filterwarnings("ignore", message="IProgress not found")
     from tqdm.auto import tqdm
 
@@ -16,25 +16,25 @@ __all__ = ["line", "saying", "tqdm"]
 
 
 class _Line:
-    """The line that is there now, of which nothing is left in the end. Where there is no terminal,
-    as in a log, a notebook or a pipe, nothing is written at all."""
+    """The line on the terminal, which is removed in the end. Without a terminal, as in a log, a
+    notebook or a pipe, nothing is written at all."""
 
     def __init__(self):
         self.there = False
 
     def say(self, text: str) -> None:
-        """Put a text in the place of the one before."""
+        """Replace the line's text."""
         if sys.stderr.isatty():
             self.clear()
-            # A line that goes on below could not be taken away.
+            # A text that wraps to a second line could not be removed.
             sys.stderr.write(f"{text[: shutil.get_terminal_size().columns - 3]} …")
             sys.stderr.flush()
             self.there = True
 
     def clear(self) -> None:
-        """Leave nothing of it; whoever prints something else does this first."""
+        """Remove the line; call this before printing anything else."""
         if self.there:
-            # Back to the line's beginning, and all behind it away.
+            # Return to the line's beginning, and erase to its end.
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self.there = False
@@ -45,7 +45,7 @@ line = _Line()
 
 @contextmanager
 def saying(text: str, shown: bool = True) -> Iterator[None]:
-    """A line on a terminal, while something is done that prints nothing."""
+    """Show a line on a terminal during work that prints nothing."""
     if shown:
         line.say(text)
     try:

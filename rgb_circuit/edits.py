@@ -1,4 +1,4 @@
-"""Edits: what is replaced inside a run, or what is added to its attention; where, and by what."""
+"""Edits: what a patched run replaces or adds to attention scores, where, and from which source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import InputError
 from .heads import Head
@@ -18,50 +18,49 @@ Positions = str | tuple[int, ...]
 # One group of positions or several.
 Groups = str | Sequence[int] | Sequence[Positions]
 
-# Words for positions, beside the names of a trial's boxes; see `rgb_circuit.prompts.locate`.
+# Words for positions, besides the names of a trial's boxes; see `rgb_circuit.prompts.locate`.
 POSITIONS = ("end", "all", "image", "text", "tile", "rest", "question", "first")
 
-# Of one head: all of them are replacements of its z.
+# Components of one head: each replaces its z.
 OF_A_HEAD = ("z", "pattern", "value", "query", "key")
-# Made of queries, keys and values, so that there must be two runs to take them from.
+# Components that combine queries, keys and values of two runs.
 OF_ATTENTION = OF_A_HEAD[1:]
-# Of a layer as a whole.
+# Components of a whole layer.
 OF_A_LAYER = ("attn_out", "mlp_out", "resid_pre")
 COMPONENTS = OF_A_HEAD + OF_A_LAYER
-# What of a head a path may end in.
+# The inputs of a head that a path may end in.
 INTO = ("query", "key", "value")
 
-# Sources that are no picture: all zeros, the mean over the trials' target runs, the target's own,
-# off by rounding, and what the patched run itself has there.
+# Sources that are not pictures: zeros; the mean over the trials' target runs; the target's own
+# value, moved by rounding; and the patched run's own value.
 ARTIFICIAL = ("zero", "mean", "rounding", "own")
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace what one head or layer puts out at some positions by what the ``source`` run gives
-    there.
+    """Replace the output of one head or layer at some positions by that of the ``source`` run.
 
     Attributes:
         layer: from 0.
         head: from 0; None with a component of the layer.
         source: a condition, the target itself (which freezes the head), ``"zero"``, ``"mean"``
-            (over the trials' target runs), ``"rounding"`` (the target's own, each number moved to a
-            neighbour in the model's number format), or ``"own"`` (what the patched run itself has
-            there, for ``scale``).
-        component: of a head ``"z"``, or z as its attention would make it with one part from the
+            (over the trials' target runs), ``"rounding"`` (the target's own value, each number
+            moved to a neighbour in the model's number format), or ``"own"`` (the patched run's own
+            value, for use with ``scale``).
+        component: of a head ``"z"``, or z recomputed with one part of its attention from the
             source's run and the others from the target's: ``"pattern"`` (queries and keys),
-            ``"query"``, ``"key"`` or ``"value"``. Of a layer ``"attn_out"`` (what its attention
-            block returns), ``"mlp_out"`` (what its MLP returns), or ``"resid_pre"`` (the residual
-            stream that enters it). All are taken from unpatched runs.
+            ``"query"``, ``"key"`` or ``"value"``. Of a layer ``"attn_out"`` (the output of its
+            attention block), ``"mlp_out"`` (the output of its MLP), or ``"resid_pre"`` (the
+            residual stream that enters it). All are taken from unpatched runs.
         positions: ``"end"``, ``"all"``, ``"image"``, ``"text"``, ``"tile"``, ``"rest"`` (image
             tokens but the tile's), ``"question"`` (its words), ``"first"``, the name of a box of
             the target's picture, or ints.
-        scale: what is written is multiplied by it.
-        over: with ``"pattern"``, the positions that are looked at as in the source's run; what that
-            leaves of the attention goes to all others in the proportions that it has in the
-            target's run. All positions by default.
-        without: with ``"z"``, positions that the head's attention is knocked out of, in the
-            source's run, for this head alone. None by default.
+        scale: a factor for the value that is written.
+        over: with ``"pattern"``, the positions that are attended to as in the source's run; all
+            others share the remaining attention in the proportions of the target's run. All
+            positions by default.
+        without: with ``"z"``, positions that this head's attention, and no other's, is knocked out
+            of in the source's run. None by default.
 
     Examples:
         >>> zeroed = rgb.Edit(3, 1, "zero"), rgb.Edit(0, 1, "zero")
@@ -89,13 +88,13 @@ class Edit:
 
     @property
     def places(self) -> dict[str, Positions]:
-        """Attribute → the positions that it names."""
+        """Attribute → its positions, for those that are set."""
         named = {"positions": self.positions, "over": self.over, "without": self.without}
         return {name: words for name, words in named.items() if words is not None}
 
     @property
     def remade(self) -> bool:
-        """Whether what is written is made of queries, keys and values."""
+        """Whether the value is recomputed from queries, keys and values."""
         return self.component in OF_ATTENTION or self.without is not None
 
 
@@ -106,9 +105,9 @@ class AttentionEdit:
     Attributes:
         layer: from 0.
         head: from 0; None for all heads of the layer.
-        queries: positions that look, as in `Edit`.
-        keys: positions that are looked at. What a query does not see anyway stays unseen.
-        bias: what is added, in the natural logarithm of a probability's weight.
+        queries: positions that attend, as in `Edit`.
+        keys: positions that are attended to; a key that the mask hides stays hidden.
+        bias: the number, the natural logarithm of a factor for a probability's weight.
 
     Source: attention knockout is Geva et al. 2023 (arXiv 2304.14767).
 
@@ -136,7 +135,7 @@ class AttentionEdit:
 
     @property
     def positions(self) -> Positions:
-        """Where the run changes first."""
+        """The positions that change first."""
         return self.queries
 
     @property
@@ -150,14 +149,14 @@ Sender = tuple[int, int] | tuple[str, int] | str
 
 @dataclass(frozen=True)
 class PathEdit:
-    """Replace a head's z at [end] by what it is where the direct paths of some senders bring what
-    they give in the ``source`` run, and all that lies between them and the head is held.
+    """Replace a head's z at [end] by the z that it has if some senders' outputs of the ``source``
+    run reach it by their direct paths, with everything between them and the head held.
 
     Attributes:
         layer, head: of the receiver, from 0.
         senders: heads (layer, head), MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and
             picture as they enter the language model), all below the receiver's layer.
-        into: what of the receiver sees them: its ``"query"`` at [end], or its ``"key"`` or
+        into: the receiver's input that they reach: its ``"query"`` at [end], or its ``"key"`` or
             ``"value"`` at all positions.
         source: a condition.
 
@@ -195,7 +194,7 @@ AnyEdit = Edit | AttentionEdit | PathEdit
 
 
 def _sender(one):
-    """A sender with a tuple for any sequence, and ints for whole numbers of any kind."""
+    """A sender as a tuple, whatever its sequence type, with its whole numbers as ints."""
     try:
         kind, number = one
         return (kind if kind == "mlp" else index(kind)), index(number)
@@ -205,12 +204,12 @@ def _sender(one):
 
 
 def below(sender: Sender, layer: int) -> bool:
-    """Whether what a sender gives is in the residual stream that enters a layer."""
+    """Whether a sender's output is part of the residual stream that enters a layer."""
     return starts_in(sender) < layer
 
 
 def starts_in(sender: Sender) -> int:
-    """The layer that a sender is in; what enters the first comes from one before it."""
+    """The layer of a sender; -1 for the embedding, which enters layer 0."""
     if isinstance(sender, str):
         return -1
     kind, number = sender
@@ -218,29 +217,29 @@ def starts_in(sender: Sender) -> int:
 
 
 def _places(name, positions):
-    """Position words as they are, whole numbers of any kind as a tuple."""
+    """A position word as it is; positions as a tuple of ints."""
     if isinstance(positions, str):
         return positions
     try:
-        # operator.index takes nothing that would have to be rounded.
+        # operator.index refuses numbers that int would round.
         return tuple(index(place) for place in positions)
     except TypeError:
         raise InputError(f"{name} is {positions!r}; {_WORDS}") from None
 
 
 def groups_of(name: str, positions: Groups) -> list[Positions]:
-    """One or several groups of positions, each once: words, or lists of ints.
+    """One or several groups of positions, each once: a group is a word or a list of ints.
 
     Args:
         name: of the argument, for the message.
 
     Raises:
-        InputError: no group, or something that cannot be one.
+        InputError: there is no group, or one of them is neither a word nor ints.
     """
-    one = isinstance(positions, str) or not isinstance(positions, Sequence)
-    one = one or not any(isinstance(place, str | Sequence) for place in positions)
+    single = isinstance(positions, str) or not isinstance(positions, Sequence)
+    single = single or not any(isinstance(place, str | Sequence) for place in positions)
     groups = list(
-        dict.fromkeys(_places(name, group) for group in ([positions] if one else positions))
+        dict.fromkeys(_places(name, group) for group in ([positions] if single else positions))
     )
     if not groups or not all(groups):
         raise InputError(f"{name} is {positions!r}; name at least one group of positions")
@@ -248,18 +247,18 @@ def groups_of(name: str, positions: Groups) -> list[Positions]:
 
 
 def component_of(edit: AnyEdit) -> str:
-    """What an edit writes, in words, as frames have it: such as "z", or "z without image"."""
-    some = [(name, getattr(edit, name, None)) for name in ("over", "without")]
+    """An edit's component in the words of frames: such as "z", or "z without image"."""
+    extras = [(name, getattr(edit, name, None)) for name in ("over", "without")]
     return " ".join(
         [
             edit.component,
-            *(f"{name} {label_of(words)}" for name, words in some if words is not None),
+            *(f"{name} {label_of(words)}" for name, words in extras if words is not None),
         ]
     )
 
 
 def label_of(positions: Positions) -> str:
-    """Positions in words, as frames have them."""
+    """Positions in the words of frames."""
     return positions if isinstance(positions, str) else str(list(positions))
 
 
@@ -267,7 +266,8 @@ _WORDS = f"use {', '.join(map(repr, POSITIONS))}, or a list of ints"
 
 
 def check_edits(model: Vlm, variants: Mapping[Any, Sequence[AnyEdit]]) -> None:
-    """Raise InputError for a head or component that does not exist."""
+    """Raise InputError for variants that are not lists of edits by name, and for an edit that the
+    model does not allow, such as of a head that does not exist."""
     if not isinstance(variants, Mapping):
         raise InputError(
             f"variants is a {type(variants).__name__}; give a dictionary, name → list of "
@@ -370,7 +370,7 @@ def _check_path(model, edit):
 
 
 def check_into(into: str, source: str) -> None:
-    """Raise InputError unless a path can end in this, and begin in that source's run."""
+    """Raise InputError unless a path can end in ``into`` and begin in the ``source`` run."""
     if into not in INTO:
         raise InputError(f"into is {into!r}; use {', '.join(map(repr, INTO))}")
     if not isinstance(source, str) or source in ARTIFICIAL:
@@ -380,14 +380,14 @@ def check_into(into: str, source: str) -> None:
 
 
 def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
-    """The senders, each once, numbers as ints; InputError for anything that is none or does not
-    exist."""
+    """The senders, each once, with numbers as ints; InputError for anything that is no sender or
+    does not exist."""
     if isinstance(senders, str) or not isinstance(senders, Iterable):
         raise InputError(
             f"senders is {senders!r}; give a list such as [(3, 2), ('mlp', 1), 'embedding']"
         )
-    found = list(map(_sender, senders))
-    for sender in found:
+    checked = list(map(_sender, senders))
+    for sender in checked:
         if sender == "embedding":
             continue
         if isinstance(sender, str):
@@ -399,24 +399,37 @@ def check_senders(model: Vlm, senders: Sequence[Sender]) -> list[Sender]:
         else:
             check_head(model, *sender)
     check_mlps(model)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(checked))
 
 
 def check_mlp(model: Vlm, layer: int, instead: str = "'attn_out' or 'resid_pre'") -> None:
-    """Raise InputError unless the layer has an MLP of that name."""
+    """Raise InputError unless the layer has a module called ``mlp``."""
     if not hasattr(model.layers[layer], "mlp"):
         raise InputError(f"layer {layer} of {model.name} has no part called mlp; use {instead}")
 
 
 def check_mlps(model: Vlm) -> None:
-    """Raise InputError unless what every layer adds can be told apart into attention and MLP."""
+    """Raise InputError unless every layer's output can be split into attention and MLP."""
     for layer in range(model.n_layers):
         check_mlp(model, layer, "patch_heads, patch_edits or patch_layers")
 
 
-def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:
+class Headed(Protocol):
+    """A model as far as its heads are counted."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def n_heads(self) -> int: ...
+
+
+def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:
     """The (layer, head) pairs as heads, each once; InputError for anything else and for heads that
-    do not exist, where ``what`` says which they are."""
+    do not exist. ``what`` names the pairs in the message."""
     try:
         pairs = [Head(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):
@@ -428,7 +441,7 @@ def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads
     return list(dict.fromkeys(pairs))
 
 
-def check_head(model: Vlm, layer: int, head: int) -> None:
+def check_head(model: Headed, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
     if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
         raise InputError(

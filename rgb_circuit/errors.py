@@ -1,6 +1,7 @@
-"""The exceptions that a user meets; each message is one sentence that says what is wrong and what
-to do."""
+"""The exceptions that users see; each message is one sentence that says what is wrong and what to
+do."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +10,8 @@ from traceback import extract_tb
 from huggingface_hub.errors import HTTPError, StrictDataclassError
 from safetensors import SafetensorError
 
-# What transformers, torch and the hub's client raise about what they were given. To be caught
-# around a single call of theirs: around code of ours it would pass our own faults off as the
-# caller's.
+# Errors that transformers, torch and the hub's client raise about their arguments. Catch these
+# around a single call of theirs only: around our own code, they would blame our bugs on the caller.
 FOREIGN = (
     OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError,
     AssertionError,
@@ -20,26 +20,33 @@ FOREIGN = (
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, for a sentence of ours: its first line, or the
-    beginning of that."""
+    """The first line of another package's error, cut if long, for use in a message of ours."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line if len(line) <= 240 else line[:239] + "…"
 
 
 class InputError(ValueError):
-    """What the caller gave cannot be used."""
+    """An argument cannot be used."""
 
 
 class NotApplicable(InputError):
-    """A question that these trials, or what was found on them, do not allow; others they may."""
+    """These trials, or the results on them, do not allow this question; others they may."""
 
 
 class NotLinedUp(NotApplicable):
-    """Two runs have no positions in common where something of one is to be put into the other."""
+    """Two runs have no common positions where a value of one should go into the other."""
 
 
 class ModelError(InputError):
     """A model that misbehaves, so that its numbers would mean nothing."""
+
+
+class OneSize(InputError):
+    """A number of tiles for a model whose pictures have one size."""
+
+
+class NotFinite(ModelError):
+    """Logits that are infinite or no number, which the next run of the same may not give."""
 
 
 class PictureGone(InputError):
@@ -47,16 +54,16 @@ class PictureGone(InputError):
 
 
 class CannotWrite(InputError):
-    """A file cannot be written; what was written before is left as it was."""
+    """A file cannot be written; an earlier version of it is left as it was."""
 
 
 class NotDrawn(RuntimeError):
-    """Figures or sections of a report could not be drawn, by a fault of ours; all else was written.
+    """A bug of ours stopped figures or sections of a report; everything else was written.
 
     Attributes:
-        failed: what could not be drawn → what was raised.
-        folders: where all that was measured is.
-        again: the command that draws it.
+        failed: figure or section → the exception.
+        folders: the folders with all measurements.
+        again: the command that draws the report again.
     """
 
     def __init__(self, failed: Mapping[str, Exception], *folders: str | Path, again: str = ""):
@@ -66,7 +73,7 @@ class NotDrawn(RuntimeError):
         where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
         more = f", and {len(failed) - 1} more could not" if len(failed) > 1 else ""
         there = " and ".join(f"{folder}/" for folder in folders)
-        again = again or f"rgb-circuit report {folders[0]}"
+        again = again or f"rgb-circuit report {shlex.quote(str(folders[0]))}"
         super().__init__(
             f"{name} could not be drawn ({type(error).__name__}{where}: "
             f"{first_line(error)}){more}; this is a fault of rgb-circuit, and all that was "
@@ -76,8 +83,8 @@ class NotDrawn(RuntimeError):
 
 @contextmanager
 def attempt(what: str, failed: dict[str, Exception]) -> Iterator[None]:
-    """Draw something after everything was measured: where it fails by a fault of ours, note it in
-    ``failed`` and go on, for the caller to raise `NotDrawn` when all else is written."""
+    """Draw something after everything was measured. If a bug of ours stops it, note the exception
+    in ``failed`` and go on; the caller raises `NotDrawn` when everything else is written."""
     try:
         yield
     except NotDrawn as error:
@@ -89,4 +96,4 @@ def attempt(what: str, failed: dict[str, Exception]) -> Iterator[None]:
 
 
 class ServerError(RuntimeError):
-    """An NDIF server could not do what was asked; what was finished before is kept."""
+    """An NDIF server failed to do the work; finished parts are kept."""

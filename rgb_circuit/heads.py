@@ -1,5 +1,4 @@
-"""An attention head as a value: which one it is, how it is written, and where it stands in a
-frame."""
+"""An attention head as a value: its numbers, its text, and its rows of a frame."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ if TYPE_CHECKING:
 
 
 class Head(NamedTuple):
-    """A head of the language model, both numbers from 0. It is the pair (layer, head), which every
-    function takes in its place.
+    """A head of the language model, both numbers from 0. It is a pair, and every function also
+    takes a plain pair (layer, head).
 
     Examples:
         >>> head = Head.parse("19.6")
@@ -28,15 +27,15 @@ class Head(NamedTuple):
         return f"{self.layer}.{self.head}"
 
     def __repr__(self) -> str:
-        # Lists of heads print as the lists of pairs that they are.
+        # Lists of heads print as lists of pairs.
         return repr(tuple(self))
 
     @classmethod
     def parse(cls, text: str, name: str = "head") -> Head:
-        """The head that is written ``layer.head``.
+        """The head whose text is ``layer.head``.
 
         Args:
-            name: what the text is called where it cannot be read.
+            name: of the text, for the message.
 
         Raises:
             InputError: any other text.
@@ -51,6 +50,6 @@ class Head(NamedTuple):
 
 
 def rows_of(frame: pd.DataFrame, head: tuple[int, int]) -> pd.DataFrame:
-    """The rows of a frame with ``layer, head`` that are one head's."""
+    """One head's rows of a frame with ``layer, head``."""
     layer, number = head
     return frame[(frame["layer"] == layer) & (frame["head"] == number)]

@@ -1,9 +1,9 @@
-"""Reading the processor beside a model, with torchvision or without: it often does not fit a torch
-for CPUs.
+"""Read a model's processor, with torchvision or without: torchvision often does not fit a torch for
+CPUs.
 
-Of what vision-language models need for a picture, transformers has Pillow versions. torchvision is
-wanted by two things that pictures do not need: a processor's video part, and one helper of
-PixtralProcessor, which the Pillow version of its image processor has as well.
+For pictures, transformers has Pillow versions of everything that vision-language models need. Two
+things need torchvision all the same, though pictures do not: a processor's video part, and one
+helper of PixtralProcessor, which the Pillow version of its image processor has as well.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from .errors import InputError
 
 EXTRA = "pip install 'rgb_circuit[families]'"
 
-# Where a repository says which class its processor has, the first that says so.
+# The files of a repository that may name its processor's class; the first that does counts.
 SAYS_CLASS = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
 
 
 def read_processor(source: str | os.PathLike, revision: str | None = None, **hub) -> ProcessorMixin:
-    """The processor that is saved beside a model; without its video part where that cannot be
-    built.
+    """The processor saved with a model; without its video part if that cannot be built.
 
     No code of a repository is run.
 
@@ -42,8 +41,9 @@ def read_processor(source: str | os.PathLike, revision: str | None = None, **hub
         hub: ``local_files_only``, ``cache_dir`` or ``token``, as in transformers.
 
     Raises:
-        InputError: a package that the processor needs is missing, or only a part of it is there.
-        Exception: whatever transformers raises where files are missing or cannot be read.
+        InputError: a package that the processor needs is missing, or only a part of the processor
+            is there.
+        Exception: whatever transformers raises if files are missing or cannot be read.
     """
     place = {"revision": revision, **hub} if revision is not None else hub
     try:
@@ -71,8 +71,8 @@ def _read(source, place):
     try:
         return AutoProcessor.from_pretrained(source, trust_remote_code=False, **place)
     except Exception:
-        # A missing video part shows in as many ways as there are layouts; whatever else it was
-        # comes again.
+        # A missing video part fails in as many ways as there are repository layouts, so try without
+        # it; any other error is raised again.
         kind = _class(source, place)
         if kind is None:
             raise
@@ -80,13 +80,13 @@ def _read(source, place):
 
 
 def processor_class(name: str) -> type[ProcessorMixin] | None:
-    """The class of transformers with this name, with or without torchvision; None where there is
+    """The class of transformers with this name, with or without torchvision; None if there is
     none."""
     return _imported(processor_class_from_name(name))
 
 
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """The processor class without its video part; the class itself where it has none."""
+    """The processor class without its video part; the class itself if it has none."""
     has_video = "video_processor" in kind.get_attributes()
     return _without_video(kind) if has_video else kind  # type: ignore[arg-type]
 
@@ -96,7 +96,7 @@ def _without_video(kind):
     place = kind.get_attributes().index("video_processor")
 
     class Parts(ProcessorMixin):
-        """What the class hands its parts on to, the video part among them."""
+        """The base class that gets the parts, the video part among them."""
 
         def __init__(self, *parts, **options):
             super().__init__(*parts[:place], *parts[place + 1 :], **options)
@@ -105,12 +105,12 @@ def _without_video(kind):
         return [part for part in super(own, cls).get_attributes() if part != "video_processor"]
 
     def from_args_and_dict(cls, parts, settings, **options):
-        # The class takes its parts in its own order, wherever the video part is among them.
+        # The class takes its parts in its own order, so the video part's place must be filled.
         settings = {name: value for name, value in settings.items() if name != "video_processor"}
         parts = [*parts[:place], None, *parts[place:]]
         return super(own, cls).from_args_and_dict(parts, settings, **options)
 
-    # Of the same name, so that it is saved as the class that it stands for.
+    # With the same name, so that it is saved as the class that it replaces.
     own: Any = type(
         kind.__name__,
         (kind, Parts),
@@ -119,7 +119,7 @@ def _without_video(kind):
             "__doc__": kind.__doc__,
             "get_attributes": classmethod(get_attributes),
             "from_args_and_dict": classmethod(from_args_and_dict),
-            # SmolVLM's chat template and ERNIE's save_pretrained ask these of it, for videos.
+            # SmolVLM's chat template and ERNIE's save_pretrained read these, for videos.
             "video_processor": SimpleNamespace(num_frames=None, fps=None, font=""),
         },
     )
@@ -127,7 +127,7 @@ def _without_video(kind):
 
 
 def _class(source, place):
-    """The class of the processor, with what it is made of imported; None where there is none."""
+    """The class of the processor, its parts imported; None if there is none."""
     for file in SAYS_CLASS:
         try:
             with open(cached_file(source, file, **place), encoding="utf-8") as lines:
@@ -144,12 +144,12 @@ def _class(source, place):
 
 
 def _imported(kind):
-    """The class that transformers puts a dummy in place of, where torchvision alone is what it
-    misses."""
+    """The class behind a dummy of transformers, if only torchvision is missing; any other class as
+    it is."""
     if not getattr(kind, "is_dummy", False):
         return kind
-    # Its module takes a helper from the torchvision image processor's module; the Pillow one's has
-    # the same.
+    # The class's module imports a helper from the torchvision image processor's module; the Pillow
+    # version's module has the same helper.
     home = getattr(transformers, kind.__name__).__module__
     package, _, module = home.rpartition(".")
     family = module.removeprefix("processing_")

@@ -1,20 +1,20 @@
-"""A task as a value: what its pictures show, what its answers are for, and what is claimed of
+"""A task as a value: what its pictures show, what its answers stand for, and the hypotheses about
 heads.
 
-Everything that evidence needs to know of a task follows from one thing that each condition says:
-the roles whose words its picture *shows*, that is, gives a reason to say.
+Each condition lists the roles whose words its picture *shows*, that is, gives a reason to say.
+Everything else that evidence needs follows from these lists:
 
 - **Controls** of a target picture are the roles drawn from the task's words that neither it nor the
   clean picture shows. A word's logit is read relative to their mean.
-- **The gap** is the fall of the right answer's word from the clean picture to another whose right
-  answer is another; where that keeps the answer, to the ``corrupted`` one.
-- **Similarity** of words is taken out of an absence where the target shows a single word, and not
-  this one.
-- **Questions** may have slots, such as ``{shape}``, which each trial fills with one of the words
-  that the task lists for them. A task may have templates: other ways of asking the same.
+- **The gap** is the fall of the right answer's word from the clean picture to the changed one; to
+  the ``corrupted`` one if the changed picture has the same right answer.
+- **Similarity** of words is subtracted from a claim of absence if the target shows a single word,
+  which is not the claim's.
+- **Questions** may have slots, such as ``{shape}``; each trial fills them with words that the task
+  lists. A task may have templates: other ways of asking the same.
 
-A task is data: `Task.plain` is what JSON and TOML can hold of it, and `Task.of_plain` reads that
-again (`rgb_circuit.stimuli.tasks.read_task` from a file). Only ``draw`` is code.
+A task is data: `Task.plain` gives it as JSON and TOML can hold it, and `Task.of_plain` reads it
+back (`rgb_circuit.stimuli.tasks.read_task` from a file). Only ``draw`` is code.
 """
 
 import re
@@ -55,12 +55,12 @@ from .trial import Trial
 
 @dataclass(frozen=True)
 class Role:
-    """What an answer is for.
+    """What an answer stands for.
 
     Attributes:
-        says: in words, such as "colour of the odd tile".
-        word: the same in all trials, such as "white"; None where it differs. Such a word is no
-            control, and a trial may lack it, which leaves claims about it void.
+        says: a description, such as "colour of the odd tile".
+        word: the answer, if it is the same in all trials, such as "white"; else None. Such a word
+            is not a control, and a trial may lack it, which leaves claims about it void.
     """
 
     says: str = ""
@@ -69,14 +69,14 @@ class Role:
 
 @dataclass(frozen=True)
 class Condition:
-    """A picture, as a task has one in every trial.
+    """A picture that every trial of a task has.
 
     Attributes:
-        says: in words, such as "the tile in the other colour".
-        right: the role of the right answer; None where none is.
+        says: a description, such as "the tile in the other colour".
+        right: the role of the right answer; None if no answer is right.
         shows: the roles whose words the picture gives a reason to say.
-        question: asked about it, where that is another than the task's.
-        picture: the condition whose picture it has; its own, where empty.
+        question: about this picture, if it differs from the task's.
+        picture: another condition whose picture this one uses; empty for its own.
     """
 
     says: str = ""
@@ -92,9 +92,8 @@ class Template:
 
     Attributes:
         question: about every picture.
-        questions: condition → the question about its picture, of the conditions that have one of
-            their own.
-        words: what is answered where the question names an answer in its slot ``{answer}``: that
+        questions: condition → the question about its picture, for conditions with their own.
+        words: the two answers to a question that names an answer in its slot ``{answer}``: that
             this is right, and that it is not, such as ("yes", "no"). Empty: the answers are the
             task's.
     """
@@ -104,7 +103,7 @@ class Template:
     words: tuple[str, ...] = ()
 
 
-# What a task's own way of asking is called, beside its templates.
+# The name of a task's own way of asking, among its templates.
 PLAIN = "plain"
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -114,31 +113,29 @@ Draw = Callable[..., list[Trial]]
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked, of which pictures, with which answers, and what is claimed of heads.
+    """The question, the pictures, the answers, and the hypotheses about heads.
 
     Attributes:
-        name: as ``--task`` has it.
+        name: the value of ``--task``.
         question: about every picture; it may have slots, such as ``{shape}``.
-        roles: role of an answer → what it is for; in the order in which answers are kept.
+        roles: role of an answer → what it stands for; in the order in which answers are kept.
         conditions: condition → its picture; "clean" first.
         corrupted: the condition that circuits and routes are measured against.
-        says: the task in words, such as "the RGB game".
-        asks: what a model must do, in words.
+        says: a description of the task, such as "the RGB game".
+        asks: a description of what a model must do.
         second_question: another question about the clean picture, or the condition that asks it
             there, and the role of its right answer.
-        vocabulary: the words that roles are drawn from → what drawing them takes.
+        vocabulary: word that roles are drawn from → what drawing needs to know of it.
         hypotheses: the roles of heads.
-        checks: predictions that are tested though no role asks for them.
-        panels: panel → (target, role); every other picture with the right answer's word, where
-            empty.
-        trials: the file that has its pictures, where they are not drawn
-            (`rgb_circuit.read_trials`).
+        checks: further predictions to test, which belong to no hypothesis.
+        panels: panel → (target, role); if empty, every other picture with the right answer's word.
+        trials: the file of its trials, if they are not drawn (`rgb_circuit.read_trials`).
         chance: the share of right answers that guessing gives; None: 1 / the number of words that
             are right for some picture.
-        place: what the marked tile is called, such as "the odd tile"; empty where none is marked.
+        place: a name for the marked tile, such as "the odd tile"; empty if none is marked.
         slots: slot of a question → the words that may fill it.
-        templates: name → another way of asking, which trials are drawn with by ``template=NAME``.
-        draw: draws trials; None where pictures come from files.
+        templates: name → another way of asking; ``template=NAME`` draws trials with it.
+        draw: draws trials; None if pictures come from files.
 
     Raises:
         InputError: no clean picture, a slot without words, or a name that the task does not have.
@@ -216,16 +213,23 @@ class Task:
                     )
 
     def _check_questions(self):
-        """Every slot has words, and every template asks about each condition that has a
-        question."""
-        asked = {name: about.question for name, about in self.conditions.items() if about.question}
-        for name, template in {PLAIN: Template(self.question, asked), **self.templates}.items():
+        """Raise InputError unless every slot has words, and every template has a question for each
+        condition that has its own."""
+        own_questions = {
+            name: about.question for name, about in self.conditions.items() if about.question
+        }
+        for name, template in {
+            PLAIN: Template(self.question, own_questions),
+            **self.templates,
+        }.items():
             for text in (template.question, *template.questions.values()):
                 for slot in _SLOT.findall(text):
                     self._has(slot, self.slots, f"the question {shortened(text)}")
             for condition in template.questions:
                 self._has(condition, self.conditions, f"template {name!r}")
-            if missing := [condition for condition in asked if condition not in template.questions]:
+            if missing := [
+                condition for condition in own_questions if condition not in template.questions
+            ]:
                 raise InputError(
                     f"task {self.name!r}: template {name!r} has no question for condition "
                     f"{missing[0]!r}, which asks another than the others; add "
@@ -261,7 +265,7 @@ class Task:
 
     @property
     def right(self) -> str:
-        """The role of the right answer about the clean picture."""
+        """The role of the right answer for the clean picture."""
         right = self.conditions["clean"].right
         if right is None:
             raise InputError(
@@ -271,7 +275,7 @@ class Task:
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """Its question with its slots filled, in all ways that use no word twice.
+        """The question with its slots filled, in all ways that use no word twice.
 
         Examples:
             >>> len(rgb.tasks()["relation"].questions), rgb.tasks()["binding"].questions[0]
@@ -286,10 +290,10 @@ class Task:
         )
 
     def asked_by(self, template: str) -> "Task":
-        """The task with another way of asking; itself for "plain".
+        """The task with a template's questions; the task itself for "plain".
 
         Raises:
-            InputError: a template that it does not have.
+            InputError: the task has no such template.
 
         Examples:
             >>> rgb.tasks()["counting"].asked_by("yes or no").question
@@ -312,62 +316,61 @@ class Task:
 
     @property
     def predictions(self) -> tuple[Prediction, ...]:
-        """All that are tested, each once: those of the hypotheses and their rivals, then the
+        """All predictions to test, each once: those of the hypotheses and their rivals, then the
         checks."""
         return merged([*(hypothesis.tested for hypothesis in self.hypotheses), self.checks])
 
     @property
     def receivers(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses whose heads predictions go through or past; see `carriers`."""
+        """The hypotheses with heads that a prediction goes through or past; else `carriers`."""
         named = groups(self.predictions)
         found = tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.short in named)
         return found or self.carriers
 
     @property
     def senders(self) -> tuple[Hypothesis, ...]:
-        """The hypotheses that claim what goes through others, or past them; see `carriers`."""
+        """The hypotheses with claims about effects through or past other heads; else `carriers`."""
         found = tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.groups)
         return found or self.carriers
 
     @property
     def carriers(self) -> tuple[Hypothesis, ...]:
-        """Of pictures that nobody drew, where nothing is claimed of what goes through others: the
-        hypotheses that make up the circuit. Their heads may work through each other."""
+        """The hypotheses that make up the circuit, whose heads may work through each other; none
+        for a game, or if a prediction goes through or past other heads."""
         if self.is_game or groups(self.predictions):
             return ()
         return tuple(hypothesis for hypothesis in self.hypotheses if hypothesis.in_circuit)
 
     @property
     def mediated(self) -> tuple[str, ...]:
-        """The roles of whose words something goes through other heads, or past them; else of those
-        that `carriers` carry."""
+        """The roles whose words are claimed to move through or past other heads; else the roles in
+        the predictions of `carriers`."""
         claims = [claim for claim in about_words(self.predictions) if claim.sweep.of]
-        own = [prediction for one in self.carriers for prediction in one.predictions]
-        return tuple(dict.fromkeys(claim.role for claim in claims or about_words(own)))
+        predictions = [prediction for one in self.carriers for prediction in one.predictions]
+        return tuple(dict.fromkeys(claim.role for claim in claims or about_words(predictions)))
 
     @property
     def is_game(self) -> bool:
-        """Whether its pictures are drawn from words, so that a model plays it; else somebody's
-        pictures are asked about."""
+        """Whether its pictures are drawn from words, so that a model plays it; False if it asks
+        about given pictures."""
         return bool(self.vocabulary) and not self.trials
 
     @property
     def says_of_predictions(self) -> dict[str, str]:
-        """Prediction → it in plain words."""
+        """Prediction → its description."""
         return {prediction.name: prediction.says for prediction in self.predictions}
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The pictures that its panels restore heads in; without panels, every other than the clean
-        one."""
+        """The target pictures of its panels; without panels, all but the clean one."""
         panels = [target for target, _ in self.panels.values()]
         return tuple(dict.fromkeys(panels or [name for name in self.conditions if name != "clean"]))
 
     def hypothesis(self, name: str) -> Hypothesis:
-        """One of its hypotheses.
+        """One of its hypotheses, by name.
 
         Raises:
-            InputError: a name that none has.
+            InputError: no hypothesis has the name.
         """
         for hypothesis in self.hypotheses:
             if hypothesis.name == name:
@@ -376,21 +379,21 @@ class Task:
         raise InputError(f"task {self.name!r} has no hypothesis {name!r}; it has {names}")
 
     def prediction(self, name: str) -> Prediction:
-        """One of its predictions.
+        """One of its predictions, by name.
 
         Raises:
-            InputError: a name that none has.
+            InputError: no prediction has the name.
         """
         named = {prediction.name: prediction for prediction in self.predictions}
         return named_prediction(name, named, f"task {self.name!r}")
 
     def with_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> "Task":
-        """The task with other hypotheses in place of its own, and without checks. Those of its own
-        whose heads they go through or past join them.
+        """The task with other hypotheses in place of its own, and without checks. Its own
+        hypotheses stay if the others go through or past their heads.
 
         Raises:
             InputError: a role, condition or group that the task does not have, or a name that
-                stands twice.
+                occurs twice.
 
         Examples:
             >>> from rgb_circuit.hypothesis import Hypothesis, Prediction
@@ -400,8 +403,8 @@ class Task:
             >>> [hypothesis.name for hypothesis in task.hypotheses]
             ['sender', 'color extractor']
         """
-        chosen, own = list(hypotheses), list(self.hypotheses)
-        while joining := [one for one in own if one.short in _unmet(chosen) and one.short]:
+        chosen, existing = list(hypotheses), list(self.hypotheses)
+        while joining := [one for one in existing if one.short in _unmet(chosen) and one.short]:
             chosen.append(joining[0])
         return replace(self, hypotheses=tuple(chosen), checks=())
 
@@ -412,20 +415,20 @@ class Task:
         return tuple(role for role in self.drawn if role not in shown)
 
     def changed(self, sweep: Sweep) -> str:
-        """The picture to which a sweep's gap falls from the clean one."""
+        """The picture that a sweep's gap compares with the clean one."""
         other = sweep.source if sweep.target == "clean" else sweep.target
         if other in ARTIFICIAL or self.conditions[other].right == self.right:
             return self.corrupted
         return other
 
     def fixed(self, prediction: Prediction) -> list[str]:
-        """The roles that a prediction names whose word is the same in all trials."""
+        """The roles in a prediction whose word is the same in all trials."""
         named = dict.fromkeys(claim.role for claim in about_words([prediction]))
         return [role for role in named if role not in self.drawn]
 
     def written_alone(self, claim: Claim) -> str | None:
-        """The role whose word alone the claim's target shows, where the claim says that another
-        drawn word stays; else None."""
+        """The one drawn role that the claim's target shows, if the claim is that the word of
+        another drawn role stays; else None."""
         shown = [role for role in self.conditions[claim.sweep.target].shows if role in self.drawn]
         stays = not claim.is_effect and claim.role in self.drawn and claim.role not in shown
         return shown[0] if stays and len(shown) == 1 else None
@@ -434,29 +437,28 @@ class Task:
         self, trials: Sequence[Trial], words: Iterable[str], prompts: Iterable[str]
     ) -> list[Trial]:
         """The trials, with the vocabulary's other words as further answers, called "unshown 0",
-        "unshown 1", …: a mean of many words wanders less than one word does. A trial with a prompt
-        or words of its own stays as it is.
+        "unshown 1", …: the mean of many words varies less than one word. A trial with another
+        prompt or other words stays as it is.
 
         Args:
-            words: those of the vocabulary that the model can be asked for.
-            prompts: in which the model answers with these words.
+            words: those of the vocabulary that the model can answer with.
+            prompts: those in which it answers with these words.
         """
         words, prompts, extended = list(words), set(prompts), []
         for trial in trials:
-            said = [trial.answers.get(role) for role in self.drawn]
-            if trial.prompt in prompts and set(said) <= set(words):
-                own = {word for role in self.drawn for word in trial.words[role]}
-                others = [word for word in words if word not in own]
-                more = {f"unshown {number}": word for number, word in enumerate(others)}
-                trial = replace(trial, answers={**trial.answers, **more})
+            drawn_words = [trial.answers.get(role) for role in self.drawn]
+            if trial.prompt in prompts and set(drawn_words) <= set(words):
+                accepted = {word for role in self.drawn for word in trial.words[role]}
+                unshown = [word for word in words if word not in accepted]
+                further = {f"unshown {number}": word for number, word in enumerate(unshown)}
+                trial = replace(trial, answers={**trial.answers, **further})
             extended.append(trial)
         return extended
 
     def plain(self) -> dict[str, Any]:
-        """What JSON and TOML can hold of it: all but ``draw``, and nothing that is as it is by
-        default.
+        """The task as JSON and TOML can hold it: without ``draw`` and without default values.
 
-        Predictions stand once, and hypotheses name theirs.
+        Each prediction occurs once, and hypotheses name theirs.
         """
         table: dict[str, Any] = {"name": self.name}
         for name in ("says", "asks", "question", "corrupted", "place", "trials"):
@@ -497,14 +499,14 @@ class Task:
 
     @classmethod
     def of_plain(cls, table: Mapping[str, Any], where: str = "the task") -> "Task":
-        """The task that `plain` gave, or a file holds.
+        """The task from a table that `plain` made, or that a file holds.
 
         Args:
-            where: the table is from, for messages.
+            where: the table's source, for messages.
 
         Raises:
-            InputError: a key that is not known or missing, or a value of another kind; with its
-                key.
+            InputError: an unknown or missing key, or a value of the wrong type; the message names
+                the key.
         """
         table = known_keys(
             table,
@@ -579,10 +581,10 @@ class Task:
 
     @classmethod
     def of_trials(cls, trials: Sequence[Trial]) -> "Task":
-        """The task of pictures that nobody described: their own roles and conditions; each picture
-        shows its right answer. Where another picture has another right answer, in all trials, it
-        has the hypotheses of pairs (`rgb_circuit.hypothesis.pairs`); where it is the clean picture
-        under another question, that is its second question."""
+        """A task for trials without one: it has their roles and conditions, and each picture shows
+        its right answer. If some picture has another right answer than the clean one, the same two
+        roles in all trials, the task has the hypotheses of pairs (`rgb_circuit.hypothesis.pairs`);
+        if that is the clean picture with another question, this is the second question."""
         first = trials[0]
         conditions = {
             name: Condition(right=right, shows=() if right is None else (right,))
@@ -596,7 +598,7 @@ class Task:
         answered = {
             (trial.expected.get("clean"), trial.expected.get(corrupted)) for trial in trials
         }
-        (one, other), *further = answered
+        (clean_role, corrupted_role), *further = answered
         return cls(
             name="own pictures",
             says="pictures of one's own",
@@ -605,13 +607,13 @@ class Task:
             conditions=conditions,
             corrupted=corrupted,
             second_question=_asked_again(trials, [] if further else changed),
-            hypotheses=() if further else pairs.hypotheses(one, other, corrupted),
+            hypotheses=() if further else pairs.hypotheses(clean_role, corrupted_role, corrupted),
         )
 
 
 def _asked_again(trials, conditions):
     """The first of some conditions that asks another question about the clean picture in every
-    trial, with its right answer's role; None where none does."""
+    trial, with its right answer's role; None if there is none."""
 
     def asks(trial, condition):
         sources = trial.sources
@@ -626,7 +628,7 @@ def _asked_again(trials, conditions):
 
 
 def _unmet(hypotheses):
-    """The groups that some hypotheses go through or past and that none of them is."""
+    """The groups that some hypotheses go through or past, but that none of them defines."""
     there = {hypothesis.short for hypothesis in hypotheses}
     return {group for hypothesis in hypotheses for group in hypothesis.groups} - there
 
@@ -642,12 +644,12 @@ def fill(question: str, words: Mapping[str, str]) -> str:
 
 
 def pictures_of(sweep: Sweep) -> list[str]:
-    """The conditions that a sweep shows."""
+    """The conditions of a sweep, without artificial sources."""
     return [condition for condition in (sweep.source, sweep.target) if condition not in ARTIFICIAL]
 
 
 def pictures(predictions: Iterable[Prediction]) -> list[str]:
-    """The conditions that some predictions show, each once."""
+    """The conditions of some predictions, each once."""
     swept = [name for claim in about_words(predictions) for name in pictures_of(claim.sweep)]
     return list(dict.fromkeys([*swept, *(look.condition for look in about_attention(predictions))]))
 

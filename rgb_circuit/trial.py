@@ -1,4 +1,4 @@
-"""One trial: the pictures that are compared, the question, and the words that matter."""
+"""One trial: the pictures to compare, the question, and the answers."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from .pictures import KEPT, Pictures, Source, identical, picture_hash, sources_o
 from .pictures.picture import as_rgb
 from .pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
 
-# How many conditions a notebook shows of a trial, and how wide, in pixels.
+# How many conditions of a trial a notebook shows, and the width of each in pixels.
 MOST_SHOWN, SHOWN_PX = 8, 160
 
 
@@ -33,34 +33,34 @@ class Trial:
     Attributes:
         name: identifies the trial in every frame; a whole number becomes text.
         prompt: the text shown with each picture, holding one ``<image>``.
-        images: condition → picture; ``"clean"`` is always among them. They may differ in size: what
-            of two prompts cannot be lined up is refused where it is asked for. Any Pillow picture
-            will do; it is kept as `rgb_circuit.pictures.picture.as_rgb` makes it, which leaves
-            plain RGB as it is. A `rgb_circuit.pictures.PictureFile` stays in its file, which is
-            opened at every look; so do `rgb_circuit.pictures.PictureBytes` stay encoded.
-        answers: role → word or whole number, without the blanks around it, read at its first token;
-            where all begin with the same tokens, at the first behind these, which the prompt goes
-            on with. No two may be read at one token, but the game's ``"none"`` may repeat another
-            word. A list of words is several that are accepted, of which the first names the answer
-            and the rest go to ``also``.
+        images: condition → picture; ``"clean"`` is always among them. Sizes may differ; an edit at
+            positions that cannot be lined up between two prompts is refused. Any Pillow picture
+            will do; `rgb_circuit.pictures.picture.as_rgb` converts it, and leaves plain RGB as it
+            is. A `rgb_circuit.pictures.PictureFile` stays in its file, which is opened at every
+            look, and `rgb_circuit.pictures.PictureBytes` stay encoded.
+        answers: role → word or whole number, stripped of blanks, read at its first token. If all
+            answers begin with the same tokens, these are appended to the prompt, and each answer is
+            read at the first token after them. No two may be read at one token, but the game's
+            ``"none"`` may repeat another word. In a list, every word is accepted: the first names
+            the answer, and the rest go to ``also``.
         tile: (row, column) of the place that differs between conditions, from 0, or None.
         grid: tiles per side that ``tile`` counts in, or None.
         expected: condition → role of the right answer; a condition left out is not scored.
-        prompts: condition → the text shown with its picture, where it is another than ``prompt``: a
+        prompts: condition → the text shown with its picture, if it differs from ``prompt``: a
             condition is a picture and a question.
-        task: the `rgb_circuit.Task` that drew it, or None; no part of its content.
-        cluster: what it shares with other trials, such as a photograph or a scene; trials of one
-            cluster are one observation. Empty: it shares nothing that is known.
+        task: the `rgb_circuit.Task` that drew the trial, or None; not part of its content.
+        cluster: names what it shares with other trials, such as a photograph or a scene; trials of
+            one cluster are one observation. Empty: it shares nothing that is known.
         strata: factor → level of factors that are fixed, such as ``{"template": "short"}``.
         boxes: condition → name → (left, top, right, bottom) in pixels of that picture; each name is
             a word for positions.
-        also: role → further words that are accepted for it. Its logit is the logarithm of the
-            summed exponentials of those of all its words, and any of them is a right answer.
+        also: role → further accepted words. The role's logit is the log-sum-exp over the logits of
+            all its words, and any of them is a right answer.
 
     Raises:
-        InputError: no clean picture, a picture that cannot be shown, a name, prompt or answer that
-            says nothing, two roles with one word, an expectation that names no role, a tile off the
-            grid, a tile in pictures of unequal size, a box outside its picture, or a prompt without
+        InputError: no clean picture, a picture that cannot be shown, an empty name, prompt or
+            answer, two roles with one word, an expectation that names no role, a tile off the grid,
+            a tile in pictures of unequal size, a box outside its picture, or a prompt without
             exactly one ``<image>``.
 
     Warns:
@@ -84,7 +84,7 @@ class Trial:
     grid: int | None = None
     expected: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
-    # A Task, which stands above trials, since it makes them.
+    # A Task; untyped, because task.py imports this file.
     task: Any = field(default=None, compare=False)
     cluster: str = ""
     strata: Mapping[str, str] = field(default_factory=dict)
@@ -114,27 +114,27 @@ class Trial:
             object.__setattr__(self, "tile", tile)
             object.__setattr__(self, "grid", grid)
             self._check_one_size()
-        for one, other in identical(
+        for condition, twin in identical(
             {name: picture_hash(source) for name, source in self.sources.items()}
         ):
-            if self.asked(one) != self.asked(other):
+            if self.asked(condition) != self.asked(twin):
                 continue
-            # At this line, so that Python tells it once, however often the trial is made again.
+            # Reported at this line, so that Python warns once however often the trial is rebuilt.
             warnings.warn(
-                f"trial {self.name!r} has the same picture in {one!r} and {other!r}, so that "
+                f"trial {self.name!r} has the same picture in {condition!r} and {twin!r}, so that "
                 "nothing can be restored "
                 "from one in the other; check which pictures these are"
             )
 
     @property
     def sources(self) -> Mapping[str, Source]:
-        """Condition → where its picture comes from: the picture itself, or its file. A trial that
-        is made of another's sources opens no file."""
+        """Condition → the picture itself, or its file. A trial made from another's sources opens no
+        file."""
         return sources_of(self.images)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of its clean picture in pixels."""
+        """(width, height) of the clean picture in pixels."""
         return self.sources["clean"].size
 
     @property
@@ -144,21 +144,21 @@ class Trial:
 
     @cached_property
     def words(self) -> Mapping[str, tuple[str, ...]]:
-        """Role → all words that are accepted for it, its answer first."""
+        """Role → all its accepted words, the answer first."""
         return {role: (word, *self.also.get(role, ())) for role, word in self.answers.items()}
 
     @property
     def accepted(self) -> Mapping[str, str]:
-        """Role → all words that are accepted for it, as people read them: "grey / gray"."""
+        """Role → all its accepted words, as people read them: "grey / gray"."""
         return {role: " / ".join(words) for role, words in self.words.items()}
 
     def asked(self, condition: str) -> str:
-        """The prompt that is shown with a condition's picture."""
+        """The prompt shown with a condition's picture."""
         return self.prompts.get(condition, self.prompt)
 
     @cached_property
     def content(self) -> str:
-        """A hash of all that the trial holds."""
+        """A hash of everything that `described` tells of the trial."""
         return hashlib.sha256(json.dumps(described(self)).encode()).hexdigest()[:16]
 
     def __repr__(self):
@@ -176,8 +176,8 @@ class Trial:
         return f"Trial({self.name!r}: {what}{where})"
 
     def _repr_html_(self) -> str:
-        """The pictures, as a notebook shows them: each with the tile outlined, enlarged where it is
-        small, and its right answer."""
+        """The pictures, for a notebook: each with its tile outlined, enlarged if it is small, and
+        its right answer."""
         figures = [self._figure(condition) for condition in list(self.images)[:MOST_SHOWN]]
         more = len(self.images) - len(figures)
         rest = (
@@ -185,13 +185,13 @@ class Trial:
             if more
             else ""
         )
-        asked = "<br>".join(
+        prompts = "<br>".join(
             escape(text).replace("\n", "<br>")
             for text in dict.fromkeys(map(self.asked, self.images))
         )
         return (
             f"<div><b>{escape(self.name)}</b><div style='display:flex;flex-wrap:wrap;gap:12px'>"
-            f"{''.join(figures)}</div>{rest}<code>{asked}</code></div>"
+            f"{''.join(figures)}</div>{rest}<code>{prompts}</code></div>"
         )
 
     def _figure(self, condition):
@@ -208,18 +208,18 @@ class Trial:
         return f"<figure style='margin:0'>{drawn}{caption}</figure>"
 
     def _framed(self, image):
-        """The picture with its tile outlined, and that enlarged where it is small."""
+        """The picture with its tile outlined; and an enlargement if the tile is small."""
         if self.tile is None or self.grid is None:
             return [image]
         side, grid = image.width // self.grid * self.grid, (self.grid, self.grid)
-        # What is left over at the right and at the bottom belongs to no tile.
+        # The remainder at the right and at the bottom belongs to no tile.
         image = image.crop((0, 0, side, side))
         tile = odd_tile(image, self.grid) or self.tile
         framed = outlined(image, tile, grid)
         return [framed, enlarged(framed, tile, grid)] if self.grid > SMALL_FROM else [framed]
 
     def _pictures(self):
-        """``images``, each as it is shown."""
+        """``images``, each converted to RGB unless its source is kept."""
         given = self._mapping("images", "conditions to pictures, with 'clean' among them")
         if "clean" not in given:
             raise InputError(
@@ -231,7 +231,7 @@ class Trial:
         )
 
     def _check_one_size(self):
-        """Raise InputError unless a tile is one place in all pictures."""
+        """Raise InputError unless all pictures have one size, so that a tile is the same place."""
         for condition, size in self.sizes.items():
             if size != self.size:
                 raise InputError(
@@ -249,8 +249,7 @@ class Trial:
             raise InputError(f"trial {self.name!r}, picture {condition!r}: {error}") from error
 
     def _words(self):
-        """Role → the words of ``answers`` and ``also``, each once, as text without the blanks
-        around it."""
+        """Role → the words of ``answers`` and ``also``, each once, as stripped text."""
         given = self._mapping("answers", "roles to words, such as {'right': 'red'}")
         if not given:
             raise InputError(
@@ -285,13 +284,13 @@ class Trial:
         return words
 
     def _texts(self, role, given):
-        """A word, or each of several, as text."""
+        """A word or several words, as a list of texts."""
         several = given if isinstance(given, (list, tuple)) else (given,)
         what = f"answer {role!r} of trial {self.name!r}"
         return [as_text(word, what, "red").strip() for word in several]
 
     def _mapping(self, field, what):
-        """A field that maps names to something."""
+        """A field's value; InputError unless it is a mapping whose keys are names."""
         given = getattr(self, field)
         if not isinstance(given, Mapping):
             raise InputError(
@@ -308,7 +307,7 @@ class Trial:
     def _check_expected(self):
         expected = self._mapping("expected", "conditions to roles, such as {'clean': 'right'}")
         for condition, role in expected.items():
-            # A table may hold lists, which are no keys.
+            # A table may hold lists, which cannot be looked up in a mapping.
             if condition not in self.images or role not in list(self.answers):
                 raise InputError(
                     f"trial {self.name!r} expects {role!r} for {condition!r}, but has the "
@@ -387,10 +386,10 @@ class Trial:
 
 
 def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
-    """The trials that a function was given; one alone is a list of one.
+    """The trials that a function was given, as a list; a single trial becomes a list of one.
 
     Raises:
-        InputError: something else.
+        InputError: it is neither a trial nor a list of trials.
     """
     if isinstance(trials, Trial):
         return [trials]
@@ -399,14 +398,14 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
             f"trials is {_kind(trials)}; give a Trial or a list of them, such as rgb_trials(model, "
             "n=32)"
         )
-    given = list(trials)
-    for one in given:
-        if not isinstance(one, Trial):
+    listed = list(trials)
+    for trial in listed:
+        if not isinstance(trial, Trial):
             raise InputError(
-                f"among the trials is {_kind(one)}; give a Trial or a list of them, such as "
+                f"among the trials is {_kind(trial)}; give a Trial or a list of them, such as "
                 "rgb_trials(model, n=32)"
             )
-    return given
+    return listed
 
 
 def _kind(value):
@@ -415,8 +414,8 @@ def _kind(value):
 
 
 def odd_tile(image: Image.Image, grid: int) -> tuple[int, int] | None:
-    """(row, column) of the only tile that is another than all others: by its colour at the middle,
-    or else at 16 × 16 places; None where there is none such."""
+    """(row, column) of the one tile that differs from all others: in its colour at the middle, or
+    else at 16 × 16 places; None if there is none."""
     for fine in (1, 16):
         side = grid * fine
         pixels = np.asarray(image.resize((side, side), Image.Resampling.NEAREST))
@@ -429,8 +428,8 @@ def odd_tile(image: Image.Image, grid: int) -> tuple[int, int] | None:
 
 
 def described(trial: Trial) -> dict:
-    """Everything about a trial, its pictures as hashes of their pixels; only what JSON can hold."""
-    about = {
+    """A trial as JSON can hold it, its pictures as hashes of their pixels; without its task."""
+    content = {
         "name": trial.name,
         "prompt": trial.prompt,
         "answers": dict(trial.answers),
@@ -441,8 +440,8 @@ def described(trial: Trial) -> dict:
             condition: picture_hash(source) for condition, source in trial.sources.items()
         },
     }
-    # Only where there are any, so that trials without them keep their content.
-    more = {
+    # Left out if empty, so that trials without them keep their content hash.
+    optional = {
         "prompts": dict(trial.prompts),
         "cluster": trial.cluster,
         "strata": dict(trial.strata),
@@ -452,7 +451,7 @@ def described(trial: Trial) -> dict:
         },
         "also": {role: list(words) for role, words in trial.also.items()},
     }
-    return about | {name: value for name, value in more.items() if value}
+    return content | {name: value for name, value in optional.items() if value}
 
 
 def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
@@ -478,7 +477,7 @@ def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
 
 
 def _whole(value):
-    """Whether it is a whole number, be it 3.0: a column with missing cells has decimal numbers."""
+    """Whether a value is a whole number, even as 3.0: a column with missing cells holds floats."""
     return isinstance(value, Real) and value % 1 == 0
 
 

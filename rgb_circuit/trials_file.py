@@ -13,25 +13,23 @@ The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its 
 | ``tile_row``, ``tile_column`` | the tile that differs, from 0 | optional, with ``grid`` |
 | ``grid`` | how many tiles a side has | optional |
 
-Every trial has every picture and every answer. Several words that are accepted for one answer stand
-in its cell as a list, in quotes for its commas: ``"['grey', 'gray']"``. Capitals and blanks in a
-column's name make no difference, but for the CONDITION or ROLE. Other columns are named in a
-warning and left out. Paths count from the file's own folder. A question is put into the
-conversation that the model was made for; one with ``<image>`` is the whole prompt, kept as it is,
-to the last line break.
+Every trial has every picture and every answer. If an answer accepts several words, its cell holds
+them as a list, in quotes because of the commas: ``"['grey', 'gray']"``. Capitals and blanks in a
+column's name make no difference, except in CONDITION and ROLE. Other columns are named in a warning
+and left out. Paths count from the file's own folder. A question is put into the model's own
+conversation; one with ``<image>`` is the whole prompt, kept as it is, to the last line break.
 
 Pictures may be of any kind that Pillow reads, and are shown as viewers show them: upright,
-transparent places on white, 16-bit grey scaled to 8 bits. What says nothing of its range or has
+transparent places on white, 16-bit grey scaled to 8 bits. A picture of unknown range or with
 several frames is refused; `rgb_circuit.pictures.picture.as_rgb` has the rules. Every picture is
-looked at once when the file is read, and stays in its file until it is shown
-(`rgb_circuit.pictures.PictureFile`). What is left of a picture that is not of the model's own shape
-is up to the model's processor: most LLaVA-1.5 cut out the central square, others lay the picture
-between bars or stretch it. The command says which, and `rgb_circuit.pictures.as_seen.as_seen` shows
-it.
+opened once when the file is read, and stays in its file until it is shown
+(`rgb_circuit.pictures.PictureFile`). If a picture does not have the model's own shape, the model's
+processor decides what the model sees of it: most LLaVA-1.5 cut out the central square, others put
+the picture between bars or stretch it. The command says which, and
+`rgb_circuit.pictures.as_seen.as_seen` shows it.
 
-A role says what a word is *for*, not which word it is: effects are
-averaged over trials role by role, so the right answer to the clean pictures should have the same
-role in every row.
+A role says what a word is *for*, not which word it is. Effects are averaged over trials role by
+role, so the right answer to the clean pictures should have the same role in every row.
 """
 
 import csv
@@ -45,10 +43,11 @@ from .bars import tqdm
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .files.git_lfs import is_pointer
+from .files.on_disk import on_disk
 from .files.table_text import shortened
 from .pictures import PictureFile, Pictures
-from .tables.picture_cells import LONGEST_PATH, on_disk
-from .tables.row_texts import entries
+from .tables.picture_cells import LONGEST_PATH
+from .tables.row_texts import entries, in_one_order
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
@@ -71,14 +70,14 @@ BEGINNINGS = {
 def read_trials(
     path: str | Path, *, template: str = TEMPLATE, progress: bool = True
 ) -> list[Trial]:
-    """The trials of a CSV file with the columns above, or of the only one in a folder.
+    """Read the trials of a CSV file with the columns above, or of the only one in a folder.
 
-    Rows are counted in messages as a spreadsheet does: the header is row 1.
+    Messages count rows as a spreadsheet does: the header is row 1.
 
     Args:
         template: of the conversation that questions are put into, with ``<image>`` and
             ``{question}``; a model's own is ``model.template``.
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if reading takes longer than two seconds.
 
     Raises:
         InputError: a file, column, cell or picture that cannot be used; the message names file, row
@@ -106,7 +105,7 @@ class Row:
 
     Attributes:
         where: file and row, for messages.
-        cells: column → what stands there.
+        cells: column → its text.
         pictures: condition → its file.
     """
 
@@ -117,7 +116,7 @@ class Row:
 
 @dataclass(frozen=True)
 class TrialsFile:
-    """A file of trials whose pictures were looked at; in a conversation its rows are trials."""
+    """A file of trials with checked pictures; a conversation's template makes its rows trials."""
 
     rows: tuple[Row, ...]
 
@@ -146,11 +145,12 @@ class TrialsFile:
 
     def trials(self, template: str) -> list[Trial]:
         """A trial per row; see `read_trials`."""
-        return [_trial(row, template) for row in self.rows]
+        orders: dict[frozenset[str], Sequence[Any]] = {}
+        return [_trial(row, template, orders) for row in self.rows]
 
 
 def _file(path: Path) -> Path:
-    """The path itself, or the only CSV in that folder."""
+    """The path itself, or the only CSV if it is a folder."""
     if not path.is_dir():
         return path
     found = sorted(file.name for file in path.iterdir() if file.suffix.lower() == ".csv")
@@ -188,7 +188,7 @@ def _table(path):
 
 
 def _check_text(path):
-    """Raise InputError for a file that is not there, or that is plainly no CSV in UTF-8."""
+    """Raise InputError for a file that is missing, or that is plainly not a CSV in UTF-8."""
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -212,8 +212,7 @@ def _check_text(path):
 
 
 def _columns(path, header):
-    """What each column is called here, up to the last that has a name; None for one that is left
-    out."""
+    """The name of each column, up to the last that has one; None for a column that is left out."""
     columns = [_plain(name) for name in header]
     while columns and not columns[-1]:
         columns.pop()
@@ -242,8 +241,8 @@ def _columns(path, header):
 
 
 def _plain(name):
-    """A column's name as it is written here: capitals and blanks make no difference, but in what is
-    named after a colon."""
+    """A column's name in its normal form: capitals and blanks make no difference, except after a
+    colon."""
     kind, colon, rest = name.strip().partition(":")
     plain = "_".join(kind.split()).casefold()
     if colon and f"{plain}:" in PREFIXES:
@@ -256,13 +255,13 @@ def _known(name):
 
 
 def _listed(names):
-    """Names of columns, as many as a sentence holds."""
+    """Names of columns, as many as fit a sentence."""
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return (", ".join(map(shortened, names[:12])) or "none") + more
 
 
 def _check_together(path, columns):
-    """Raise InputError for columns that lack another."""
+    """Raise InputError if a column is missing that others need."""
     roles, conditions = _named("answer:", columns), ["clean", *_named("image:", columns)]
     if not roles:
         raise InputError(
@@ -283,8 +282,8 @@ def _check_together(path, columns):
 
 
 def _cells(path, number, cells, columns):
-    """Column → cell of a row, of the columns that mean something."""
-    # A separator at the end of a line makes one more cell.
+    """Column → cell of a row, for the columns that are used."""
+    # A separator at the end of a line adds an empty cell.
     while len(cells) > len(columns) and not cells[-1].strip():
         cells = cells[:-1]
     if len(cells) != len(columns):
@@ -293,7 +292,7 @@ def _cells(path, number, cells, columns):
             "put cells that hold a comma into quotes"
         )
     row = {name: cell.strip() for name, cell in zip(columns, cells) if name is not None}
-    # A whole prompt is asked as it was written: its last line break may be what the answer follows.
+    # A whole prompt stays exactly as written: the answer may follow its last line break.
     question = cells[columns.index("question")]
     return row | {"question": question} if "<image>" in question else row
 
@@ -331,7 +330,7 @@ def _pictures(where, row, folder, known):
     """Condition → picture of a row.
 
     Args:
-        known: path → the picture of a file that was looked at, which this adds to.
+        known: path → picture of a file that was opened before; added to.
     """
     columns = {
         "clean": "clean",
@@ -359,8 +358,8 @@ def _pictures(where, row, folder, known):
     return Pictures(pictures)
 
 
-def _trial(row, template):
-    """The trial of a row."""
+def _trial(row, template, orders):
+    """The trial of a row; ``orders`` as in `in_one_order`."""
     cells = row.cells
     question = cells["question"]
     expected = {
@@ -370,7 +369,8 @@ def _trial(row, template):
     }
     tile, grid = _place(row.where, cells)
     answers: dict[str, Any] = {
-        role: entries(cells[f"answer:{role}"]) for role in _named("answer:", cells)
+        role: in_one_order(entries(cells[f"answer:{role}"]), orders)
+        for role in _named("answer:", cells)
     }
     try:
         return Trial(
@@ -400,5 +400,5 @@ def _place(where, row):
 
 
 def _named(prefix: str, columns: Sequence[str]):
-    """What follows ``prefix`` in the names of those columns that begin with it, in order."""
+    """The names of the columns that begin with ``prefix``, without it, in order."""
     return [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]

@@ -1,5 +1,5 @@
-"""A vision-language model of Hugging Face, unmodified, wrapped in nnsight, with all that analyses
-ask of it; `loading` makes one."""
+"""An unmodified Hugging Face vision-language model, wrapped in nnsight, with the facts about it
+that analyses need; `loading` makes one."""
 
 from __future__ import annotations
 
@@ -30,36 +30,33 @@ class Vlm:
     """A model ready for tracing, with the geometry that head analyses need.
 
     Attributes:
-        name: what `load` was called with.
-        revision: of a hub repository: the commit that was loaded, or what a server was asked for;
-            None for a folder.
+        name: the name that `load` was called with.
+        revision: of a hub repository: the commit that was loaded, or the revision that a server
+            was asked for; None for a folder.
         nnsight: the nnsight model around the unmodified Hugging Face one.
         processor: its Hugging Face processor, a copy that writes as many image tokens as the model
             makes of a picture.
         n_layers, n_heads, n_kv_heads, d_head: of the language model; heads are numbered from 0.
         layout: how a picture becomes image tokens.
         dtype: number format of the language model where it runs.
-        template: of the conversation that it was made for, with ``<image>`` and ``{question}``.
-        token_of: `rgb_circuit.prompts.asking.token_of`, which stands above this file.
+        template: of the model's own conversation, with ``<image>`` and ``{question}``.
+        token_of: `rgb_circuit.prompts.asking.token_of`, which this file cannot import.
         ahead: which prompt tokens attend to later ones: ``"none"``, ``"image"`` (image tokens, to
             one another), or ``"all"``.
-        softcap: where a logit is softcap · tanh(what ``lm_head`` gives / softcap), as in Gemma 2;
+        softcap: set if a logit is softcap · tanh(``lm_head``'s output / softcap), as in Gemma 2;
             else None.
-        rounding: by what share float32 may round a probability of attention otherwise when it is
-            computed anew, which its scores' size says; 0 in half precision.
-        server: the NDIF server that holds the weights, or None where this process does.
+        rounding: the share by which float32 rounding may change an attention probability that is
+            recomputed, estimated from the size of the scores; 0 in half precision.
+        server: the NDIF server that holds the weights, or None if this process does.
         commit: of a hub repository: the commit that was read here; None for a folder.
-        forms: prompt → the forms of answers there, the one that the model prefers first, as far as
-            that was asked.
-        readings: (prompt, (role, word), …) → how those answers are read there, as far as that was
-            asked.
-        drawable: (prompt, words, least, taken) → those of the words that a task asked in this
-            prompt is drawn with, as far as that was asked.
-        ids: (prompt as it is shown, size of its picture) → its token ids, (positions,), as far as
-            that was asked.
-        covering: (size of a picture, box on it) → the numbers of the image tokens that cover it, as
-            far as that was asked.
-        as_wrapped: the module as it was when it was checked; None where a server holds the weights.
+        forms: cache: prompt → the forms of answers there, the model's preferred one first.
+        readings: cache: (prompt, (role, word), …) → how those answers are read there.
+        drawable: cache: (prompt, words, least, taken) → those of the words that a task with this
+            prompt is drawn with.
+        ids: cache: (prompt as it is shown, size of its picture) → its token ids, (positions,).
+        covering: cache: (size of a picture, box on it) → the numbers of the image tokens that cover
+            it.
+        as_wrapped: the module as it was when it was checked; None if a server holds the weights.
     """
 
     name: str
@@ -98,23 +95,23 @@ class Vlm:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of places that have an image token each."""
+        """(rows, columns) of the image tokens."""
         return self.layout.grid
 
     @property
     def tile_px(self) -> int:
-        """Side of the square of pixels behind one image token."""
+        """Side in pixels of the square that one image token covers."""
         return self.layout.tile_px
 
     @property
     def picture_px(self) -> int:
-        """Side of the square picture that is shown without resampling; what the grid leaves over of
-        it, right and bottom, belongs to no token."""
+        """Side in pixels of the square picture that is shown without resampling; the remainder at
+        the right and at the bottom belongs to no token."""
         return self.layout.picture_px
 
     @property
     def canvas(self) -> Canvas:
-        """What a drawn task must know of this model."""
+        """The facts about this model that drawing a task needs."""
         return Canvas(self.grid[0], self.tile_px, self.layout.margin, self.template)
 
     @property
@@ -137,7 +134,7 @@ class Vlm:
         picture goes.
 
         Raises:
-            InputError: a question that is no text.
+            InputError: the question is not text.
         """
         return prompt(question, self.template)
 
@@ -146,8 +143,8 @@ class Vlm:
         return [Head(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
 
     def token(self, word: str, after: str) -> int:
-        """The id of the token that ``word`` is read at after the prompt ``after``: its first, as
-        this model writes it there.
+        """The id of the token at which ``word`` is read after the prompt ``after``: its first
+        token, as this model writes the word there.
 
         Raises:
             InputError: the word cannot be written there.

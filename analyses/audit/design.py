@@ -1,4 +1,4 @@
-"""What is patched for an audit: each list with random ones beside it, and each head by itself."""
+"""The edits of an audit: for each list, for random lists like it, and for each head alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rgb_circuit.heads import Head
 from ..circuit.resampling import RESAMPLED
 from .lists import alike
 
-# Measure → what silences the heads in the source run.
+# Measure → how the heads are silenced in the source run.
 SILENCED = {"lost (mean)": "mean", "lost (zero)": "zero", "lost (resampling)": RESAMPLED}
 
 
@@ -21,9 +21,9 @@ class Variant(NamedTuple):
     """One patched run.
 
     Attributes:
-        of: the list's name; None of a head by itself.
-        measure: what it is for.
-        number: 0 of the list itself, from 1 on of the random ones; of a head the head.
+        of: the list's name; None for a single head.
+        measure: the measure that the run is for.
+        number: 0 for the list itself, from 1 on for random lists; for a single head, the head.
     """
 
     of: str | None
@@ -33,11 +33,11 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Design:
-    """What is patched: the lists, with random ones beside each, and their heads.
+    """The lists, with random lists for each, and their heads.
 
     Attributes:
-        lists: name → the list itself, then the random ones like it.
-        heads: all that are in a list, each once.
+        lists: name → the list itself, then random lists like it.
+        heads: all heads of all lists, without repeats.
     """
 
     lists: Mapping[str, Sequence[Sequence[tuple[int, int]]]]
@@ -47,11 +47,11 @@ class Design:
     positions: Positions
 
     def edits(self, heads: Sequence[tuple[int, int]], instead: str) -> list[Edit]:
-        """Each of some heads made what another run, or an average, has."""
+        """Edits that set each of these heads to its state in another run, or to an average."""
         return [Edit(*head, instead, positions=self.positions) for head in heads]
 
     def restored(self) -> dict[Variant, list[Edit]]:
-        """Runs of the target picture."""
+        """The edits of the target run."""
         each = {
             Variant(name, "restored", number): self.edits(heads, self.source)
             for name, several in self.lists.items()
@@ -62,7 +62,7 @@ class Design:
         }
 
     def silenced(self, model: Vlm) -> dict[Variant, list[Edit]]:
-        """Runs of the source picture: without the heads, and with nothing but them."""
+        """The edits of the source run: without the heads, and with only the heads."""
         runs: dict[Variant, list[Edit]] = {}
         held = dict(zip(model.heads(), self.edits(model.heads(), self.target)))
         for name, several in self.lists.items():
@@ -71,7 +71,7 @@ class Design:
                     runs[Variant(name, measure, number)] = self.edits(heads, instead)
                 kept = set(heads)
                 others = [edit for head, edit in held.items() if head not in kept]
-                # With every head kept nothing is held; a head's own output stands for that.
+                # With every head kept nothing is held, so the run sets a head to its own output.
                 runs[Variant(name, "alone", number)] = others or self.edits(heads[:1], self.source)
         for head in self.heads:
             for measure, instead in SILENCED.items():
@@ -92,7 +92,7 @@ def design(
 
     Raises:
         InputError: no list, one that is empty or names a head that does not exist or one twice,
-            positions that mean nothing, or a negative number of random lists.
+            invalid positions, or a negative number of random lists.
     """
     if random_lists < 0:
         raise InputError(f"random_lists is {random_lists}; use 0 or more")

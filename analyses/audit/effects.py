@@ -1,4 +1,4 @@
-"""What the patched runs of an audit did to the logits."""
+"""The effects of an audit's patched runs on the logits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from .design import Design, Variant
 
 @dataclass(frozen=True)
 class Effects:
-    """What restoring gained and silencing lost, variant by variant.
+    """The gains of restoring and the losses of silencing, by variant.
 
     Attributes:
-        difference: of the logit difference (logits), a row per trial, or per cluster of trials of
-            one source (`rgb_circuit.stimuli.replicates`), a column per variant.
-        words: role → the same of its word's logit, of the roles that all trials have.
+        difference: effects on the logit difference (logits), a row per trial, or per cluster of
+            trials of one source (`rgb_circuit.stimuli.replicates`), a column per variant.
+        words: role → the same for the logit of its word, for the roles that all trials have.
         right: whether the source picture's right answer has the largest logit of its trial's words.
-        gap: by how much the logit difference falls from the source to the target, (rows,).
-        fall: by how much the source's right word falls, the mean.
+        gap: how far the logit difference falls from the source to the target, (rows,).
+        fall: how far the source's right word falls, on average.
         labels: the source picture's right word, per row.
     """
 
@@ -42,7 +42,8 @@ class Effects:
         restored: tuple[pd.DataFrame, Sequence[Variant]],
         silenced: tuple[pd.DataFrame, Sequence[Variant]],
     ) -> "Effects":
-        """From both frames, each with its variants in the order of their names, which are numbers.
+        """Build from both frames, each with its variants in the order of their names, which are
+        numbers.
 
         Raises:
             InputError: a model whose logit difference is not shown to fall from source to target.
@@ -80,7 +81,7 @@ class Effects:
         )
 
     def part(self, rows: slice) -> "Effects":
-        """Of some of the trials."""
+        """The effects of some rows."""
         return Effects(
             self.difference.iloc[rows],
             {role: wide.iloc[rows] for role, wide in self.words.items()},
@@ -92,7 +93,7 @@ class Effects:
 
 
 def _by_variant(wide, variants, names):
-    """Columns named by variant instead of its number, rows in the order of the trials."""
+    """The frame with columns named by variant instead of number, and rows in the trials' order."""
     numbers = wide.columns.astype(str).astype(int)
     return wide.set_axis(
         pd.Index([variants[number] for number in numbers], tupleize_cols=False), axis=1
@@ -103,7 +104,7 @@ def _right(frame, trials, source):
     """Whether the source picture's right answer has the largest logit of the trial's words,
     (trials, variants)."""
     right = {trial.name: trial.expected[source] for trial in trials}
-    # A tie is a guess, and no answer.
+    # A tie is a guess, not an answer.
     own = frame["role"].astype(str) == frame["trial"].astype(str).map(right)
     logits = frame.assign(
         own=frame["patched_logit"].where(own), other=frame["patched_logit"].mask(own)
@@ -113,7 +114,7 @@ def _right(frame, trials, source):
 
 
 def _fall(frame, trials, source):
-    """By how much the source's right word falls from the source to the target, on average."""
+    """How far the source's right word falls from the source to the target, on average."""
     right = {trial.name: trial.expected[source] for trial in trials}
     rows = frame[frame["role"].astype(str) == frame["trial"].astype(str).map(right)]
     return float(

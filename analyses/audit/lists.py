@@ -1,11 +1,11 @@
-"""Lists of heads: read from the files that people have, and drawn at random.
+"""Lists of heads, read from files in common formats, and drawn at random.
 
 A file may hold one list, or several by name:
 
 - JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6"]``, a dictionary
-  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, whose mean is taken),
-  or what ``rgb-circuit export`` wrote, a list per role;
-- CSV with the columns ``layer, head``, and where there are any ``score`` and ``list``.
+  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, which are averaged),
+  or an export of ``rgb-circuit export``, a list per role;
+- CSV with the columns ``layer, head``, and optionally ``score`` and ``list``.
 """
 
 import json
@@ -30,10 +30,10 @@ FORMS = (
 
 
 def read_lists(path: str | Path, top: int | None = None) -> Lists:
-    """The lists of heads that a file holds; one without a name is called like the file.
+    """Read the lists of heads from a file; a list without a name gets the file's.
 
     Args:
-        top: of heads with scores, how many with the largest.
+        top: for heads with scores, how many of the largest to keep.
 
     Returns:
         Name → its heads, in the file's order, or by score.
@@ -52,7 +52,7 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
     """
     path = Path(path)
     try:
-        held = (
+        contents = (
             pd.read_csv(path)
             if path.suffix.lower() == ".csv"
             else json.loads(path.read_text("utf-8"))
@@ -60,7 +60,9 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} ({error}); give heads as JSON or CSV") from error
     lists = (
-        _of_table(held, path, top) if isinstance(held, pd.DataFrame) else _of_json(held, path, top)
+        _of_table(contents, path, top)
+        if isinstance(contents, pd.DataFrame)
+        else _of_json(contents, path, top)
     )
     for name, heads in lists.items():
         if not heads:
@@ -71,14 +73,14 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
 def alike(
     heads: Sequence[tuple[int, int]], n_heads: int, most: int, rng: np.random.Generator
 ) -> list[list[Head]]:
-    """Other lists with as many heads in each layer: all of them where these are no more than
-    ``most``, else so many that are drawn.
+    """Other lists with as many heads in each layer: all of them if there are at most ``most``,
+    otherwise that many drawn at random.
 
     Args:
-        n_heads: of each layer.
+        n_heads: per layer.
     """
     layers = {layer: sum(other == layer for other, _ in heads) for layer, _ in heads}
-    own = frozenset(map(tuple, heads))
+    original = frozenset(map(tuple, heads))
     if prod(comb(n_heads, number) for number in layers.values()) - 1 <= most:
         each = [
             [
@@ -87,8 +89,8 @@ def alike(
             ]
             for layer, number in layers.items()
         ]
-        every = ([head for part in parts for head in part] for parts in product(*each))
-        return [chosen for chosen in every if frozenset(chosen) != own]
+        candidates = ([head for part in parts for head in part] for parts in product(*each))
+        return [chosen for chosen in candidates if frozenset(chosen) != original]
     drawn: dict[frozenset, list[Head]] = {}
     while len(drawn) < most:
         chosen = [
@@ -96,7 +98,7 @@ def alike(
             for layer, number in layers.items()
             for head in rng.choice(n_heads, number, replace=False)
         ]
-        if frozenset(chosen) != own:
+        if frozenset(chosen) != original:
             drawn.setdefault(frozenset(chosen), chosen)
     return list(islice(drawn.values(), most))
 
@@ -128,19 +130,19 @@ def _of_table(table, path, top):
     }
 
 
-def _of_json(held, path, top):
-    if isinstance(held, Mapping) and isinstance(held.get("heads"), Sequence):
-        return _of_export(held["heads"], path)
-    if isinstance(held, Mapping) and held and not all(map(_is_layer_or_head, held)):
+def _of_json(contents, path, top):
+    if isinstance(contents, Mapping) and isinstance(contents.get("heads"), Sequence):
+        return _of_export(contents["heads"], path)
+    if isinstance(contents, Mapping) and contents and not all(map(_is_layer_or_head, contents)):
         return {
             str(name): _one_list(part, f"{path.name}, {name!r}", path, top)
-            for name, part in held.items()
+            for name, part in contents.items()
         }
-    return {path.stem: _one_list(held, path.name, path, top)}
+    return {path.stem: _one_list(contents, path.name, path, top)}
 
 
 def _of_export(rows, path):
-    """A list per role of what ``rgb-circuit export`` wrote."""
+    """A list per role from an export of ``rgb-circuit export``."""
     lists: Lists = {}
     for row in rows:
         if not isinstance(row, Mapping) or not {"layer", "head"} <= set(row):
@@ -151,29 +153,29 @@ def _of_export(rows, path):
 
 
 def _is_layer_or_head(key):
-    """Whether a key is written like a layer, "19", or like a head, "19-6" or "19.6"."""
+    """Whether a key names a layer, "19", or a head, "19-6" or "19.6"."""
     return key.replace("-", ".").replace(".", "", 1).isdecimal()
 
 
-def _one_list(held, where, path, top):
-    if isinstance(held, Mapping):
-        if held and all(str(key).isdecimal() for key in held):
+def _one_list(contents, where, path, top):
+    if isinstance(contents, Mapping):
+        if contents and all(str(key).isdecimal() for key in contents):
             return [
                 _head((int(layer), head), where)
-                for layer, heads in held.items()
+                for layer, heads in contents.items()
                 for head in _several(heads, where)
             ]
-        heads = [_head(key, where) for key in held]
-        return _best(heads, [_score(value, where) for value in held.values()], path, top)
-    if isinstance(held, str):
-        held = held.split(",")
-    return [_head(one, where) for one in _several(held, where)]
+        heads = [_head(key, where) for key in contents]
+        return _best(heads, [_score(value, where) for value in contents.values()], path, top)
+    if isinstance(contents, str):
+        contents = contents.split(",")
+    return [_head(one, where) for one in _several(contents, where)]
 
 
-def _several(held, where):
-    if not isinstance(held, list):
-        raise InputError(f"{where} holds {shortened(held)}; give {FORMS}")
-    return held
+def _several(value, where):
+    if not isinstance(value, list):
+        raise InputError(f"{where} holds {shortened(value)}; give {FORMS}")
+    return value
 
 
 def _head(given: Any, where: str) -> Head:

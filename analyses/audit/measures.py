@@ -1,4 +1,4 @@
-"""What is measured of lists of heads, and of each of their heads."""
+"""The measures of lists of heads, and of each of their heads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -32,7 +32,7 @@ from ..circuit.resampling import with_partners
 from .design import SILENCED, Design, Variant, design
 from .effects import Effects
 
-# Measures of which little is special; of all others much.
+# Measures for which small values are special; for all others large ones are.
 SMALL = ("right when silenced", "entropy")
 COLUMNS = (
     "list", "layer", "head", "measure", "word", "unit", "value", "ci_low", "ci_high",
@@ -55,43 +55,42 @@ def audit(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """What lists of heads do, and what each of their heads does, beside random lists of the same
-    layers.
+    """Measure lists of heads, and each of their heads, against random lists of the same layers.
 
     Args:
         lists: name → (layer, head) pairs.
         source: condition in which heads are silenced and from which they are restored.
-        target: condition that they are restored in; by default the task's corrupted one.
+        target: condition in which they are restored; by default the task's corrupted one.
         positions: of all edits, as in `rgb_circuit.Edit`.
-        random_lists: how many random lists stand beside each; all there are where these are fewer.
-        also: name → other trials, of another task for instance, on which the lists are restored
-            too.
-        seed: of the random lists, and of whose picture a trial is given for resampling.
+        random_lists: the number of random lists for each list, or all possible ones if these are
+            fewer.
+        also: name → other trials, for example of another task, on which the lists are restored too.
+        seed: of the random lists, and of the pictures given to each trial for resampling.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
         A row per list × measure, ``layer, head`` missing, and per list × head × measure (×
-        ``word``): ``measure`` ("restored", "lost (mean)", "lost (zero)", "lost (resampling)"; of
+        ``word``): ``measure`` ("restored", "lost (mean)", "lost (zero)", "lost (resampling)"; for
         lists also "alone", "right when silenced", "right when alone", "restored, first half",
-        "restored, second half" and "restored: NAME" of ``also``; and where they look in the source
-        picture, "picture", "tile" and the names of boxes, as far as all trials have them, and
-        "entropy"); ``word`` (the role whose
-        word's logit it is; missing where it is the logit difference); ``unit`` ("fraction" of the
-        gap of the difference, "logits", "share" of trials or of attention, "nats"); ``value,
-        ci_low, ci_high`` (95 % over trials); ``random_mean, random_low, random_high`` (mean and
-        central 95 % of ``random_lists`` lists); ``decidable`` (whether their rank could reach
-        0.05); ``p_value``: of a list its rank among the random ones (many restored, much lost, few
-        right when silenced, much attention to the picture, little entropy), of a head that the mean
-        effect is larger than ``least`` (the least size of an effect, in the row's unit), and of
-        where a head looks that it gives the picture more attention than the model's heads do on
-        average, or a place more than an even spread over prompt or picture would; ``p_absent``: of
-        a head that in most trials the effect is smaller than ``least``; ``n`` (trials, or clusters
-        of trials of one source), ``positions, source, target``.
+        "restored, second half" and "restored: NAME" for ``also``; and for where they look in the
+        source picture, "picture", "tile" and the names of boxes, if all trials have them, and
+        "entropy"); ``word`` (the role of the word whose logit it is; missing for the logit
+        difference); ``unit`` ("fraction" of the gap of the difference, "logits", "share" of trials
+        or of attention, "nats"); ``value, ci_low, ci_high`` (95 % over trials); ``random_mean,
+        random_low, random_high`` (mean and central 95 % of ``random_lists`` lists); ``decidable``
+        (whether their rank could reach 0.05); ``p_value``: for a list its rank among the random
+        ones (much restored, much lost, few right when silenced, much attention to the picture,
+        little entropy); for a head, that the mean effect is larger than ``least`` (the least size
+        of an effect, in the row's unit); and for where a head looks, that it gives the picture more
+        attention than the model's heads do on average, or a place more than an even spread over
+        prompt or picture would; ``p_absent``: for a head, that in most trials the effect is smaller
+        than ``least``; ``n`` (trials, or clusters of trials of one source), ``positions, source,
+        target``.
 
     Raises:
         InputError: before any forward, a list that is empty or names a head that does not exist or
-            one twice, or trials as `analyses.circuit.circuit` refuses them; after it, a model
-            without a gap.
+            one twice, or trials that `analyses.circuit.circuit` refuses; after it, a model without
+            a gap.
 
     Examples:
         >>> from analyses.audit import audit, heads
@@ -129,7 +128,7 @@ def audit(
 
 
 def _patched(trials, runs, condition):
-    """Variants are called by number, in the order of ``runs``."""
+    """Runs as a measurement; the variants are named by number, in the order of ``runs``."""
     return PatchedEdits.of(
         trials, {str(place): edits for place, edits in enumerate(runs.values())}, condition
     )
@@ -146,13 +145,13 @@ def _frame(rows, plan):
         plan.target,
     )
     ranked = frame["layer"].isna() & frame["p_value"].notna()
-    for _, same in frame[ranked].groupby("measure", sort=False):
-        frame.loc[same.index, "q_value"] = benjamini_hochberg(same["p_value"].to_numpy())
+    for _, ranks in frame[ranked].groupby("measure", sort=False):
+        frame.loc[ranks.index, "q_value"] = benjamini_hochberg(ranks["p_value"].to_numpy())
     return frame
 
 
 def _of_lists(plan: Design, effects: Effects) -> Iterator[dict]:
-    """Rows of what lists restore, lose, keep, and answer."""
+    """Rows for what lists restore, lose, keep, and answer."""
     halves = {"first": effects.part(slice(0, None, 2)), "second": effects.part(slice(1, None, 2))}
     for name, several in plan.lists.items():
 
@@ -161,7 +160,7 @@ def _of_lists(plan: Design, effects: Effects) -> Iterator[dict]:
 
         for measure in ("restored", *SILENCED, "alone"):
             gained = effects.difference[runs(measure)]
-            # A list that is alone keeps what it does not lose.
+            # A list alone keeps what it does not lose.
             gained = gained.rsub(effects.gap, axis=0) if measure == "alone" else gained
             yield _list_row(name, measure, "fraction", *_fractions(gained, effects))
         for half, part in halves.items():
@@ -176,7 +175,8 @@ def _of_lists(plan: Design, effects: Effects) -> Iterator[dict]:
 
 
 def _share_interval(right):
-    """The exact interval of a share; where clusters of several trials are partly right, t's."""
+    """The exact interval of a share; if clusters of several trials are partly right, the t
+    interval."""
     values = right.to_numpy(dtype=float)
     if np.isin(values, (0, 1)).all():
         ends = binomtest(int(values.sum()), len(values)).proportion_ci()
@@ -185,23 +185,23 @@ def _share_interval(right):
 
 
 def _fractions(gained, effects):
-    """Gains as fractions of the mean gap, and the interval of the first's mean."""
+    """Gains as fractions of the mean gap, and the interval of the first column's mean."""
     _, low, high = restored_fraction(gained.iloc[:, :1], effects.gap, effects.labels)
     return gained / effects.gap.mean(), low[0], high[0]
 
 
 def _list_row(name, measure, unit, each, low, high):
-    """A list's row; ``each``: a column of it, then one of every random list, a row per trial."""
-    own, *random = each.to_numpy(dtype=float).mean(0)
+    """A list's row; ``each``: its column, then one for every random list, a row per trial."""
+    value, *random = each.to_numpy(dtype=float).mean(0)
     drawn = np.quantile(random, [0.025, 0.975]) if random else (np.nan, np.nan)
     sign = -1 if measure in SMALL else 1
     # Lists that do the same differ by rounding.
-    slack = ROUNDING * max(map(abs, (own, *random)))
+    slack = ROUNDING * max(map(abs, (value, *random)))
     return {
         "list": name,
         "measure": measure,
         "unit": unit,
-        "value": own,
+        "value": value,
         "ci_low": low,
         "ci_high": high,
         "random_mean": np.mean(random) if random else np.nan,
@@ -209,13 +209,13 @@ def _list_row(name, measure, unit, each, low, high):
         "random_high": drawn[1],
         "random_lists": len(random),
         "decidable": decidable(len(random)),
-        "p_value": rank_p(sign * own, [sign * other for other in random], slack),
+        "p_value": rank_p(sign * value, [sign * other for other in random], slack),
         "n": len(each),
     }
 
 
 def _elsewhere(also, trials, frame, variants, source):
-    """Rows of what lists restore on other trials; without a value where these have no gap."""
+    """Rows for what lists restore on other trials; without a value if these have no gap."""
     target = task_of(trials).corrupted
     before, after, patched = (
         logit_difference(frame, trials, source, target, f"{run}_logit")
@@ -228,17 +228,17 @@ def _elsewhere(also, trials, frame, variants, source):
     gained, labels = observed(patched.sub(after, axis=0), trials, right)
     falls = gap["gap"].to_numpy()
     for number, variant in enumerate(variants):
-        own = gained[[str(number)]]
-        low, high = restored_fraction(own, falls, labels)[1:] if plays else ([np.nan], [np.nan])
-        each = own / falls.mean() if plays else own * np.nan
+        gain = gained[[str(number)]]
+        low, high = restored_fraction(gain, falls, labels)[1:] if plays else ([np.nan], [np.nan])
+        each = gain / falls.mean() if plays else gain * np.nan
         yield _list_row(variant.of, f"restored: {also}", "fraction", each, low[0], high[0])
 
 
 def _of_heads(plan: Design, effects: Effects) -> Iterator[dict]:
-    """Rows of what heads do by themselves, to the difference and to every word."""
+    """Rows for the effects of single heads on the difference and on every word."""
     for role, moved in ((None, effects.difference), *effects.words.items()):
         scale = effects.gap.mean() if role is None else effects.fall
-        # The difference is told as a fraction of its gap.
+        # The difference is given as a fraction of its gap.
         unit = scale if role is None else 1.0
         least = float(least_effect(scale))
         for measure in ("restored", *SILENCED):
@@ -263,7 +263,7 @@ def _of_heads(plan: Design, effects: Effects) -> Iterator[dict]:
 
 
 def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dict]:
-    """Rows of where lists and heads look in the source picture."""
+    """Rows for where lists and heads look in the source picture."""
     right = source_words(trials, plan.source)
 
     def table(at, value="value"):
@@ -275,8 +275,9 @@ def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dic
     places = [
         place for place in attention["at"].cat.categories if place not in ("image", "entropy")
     ]
-    # What the model's heads give the picture on average; of a place, what an even spread over the
-    # prompt would, or over the picture what the head gives that. Entropy has no such measure.
+    # The baseline of the picture is the average of the model's heads; that of a place is an even
+    # spread over the prompt, or over the picture of what the head gives the picture. Entropy has
+    # none.
     usual = {"picture": picture.mean(axis=1).to_numpy()[:, None], "entropy": None}
     for place in places:
         evenly = table(place, "even")
@@ -291,9 +292,9 @@ def _of_looks(trials, plan: Design, effects: Effects, attention) -> Iterator[dic
             low, high = t_interval(each.iloc[:, :1].to_numpy(), effects.labels)
             yield _list_row(name, measure, unit, each, low[0], high[0])
         of_heads = list(map(tuple, plan.heads))
-        own = wide[of_heads].to_numpy()
-        low, high = t_interval(own, effects.labels)
-        columns = dict(value=own.mean(0), ci_low=low, ci_high=high)
+        values = wide[of_heads].to_numpy()
+        low, high = t_interval(values, effects.labels)
+        columns = dict(value=values.mean(0), ci_low=low, ci_high=high)
         if usual[measure] is not None:
             more = (wide - usual[measure])[of_heads].to_numpy() - ROUNDING
             columns["p_value"] = t_p(more, "greater", effects.labels)
@@ -308,9 +309,9 @@ def _places(trials, source):
 
 
 def _head_rows(plan, columns, about):
-    """A row per list and head of it; ``columns``: an entry per head of the plan."""
+    """A row per list and head; ``columns``: an entry per head of the plan."""
     for name, (heads, *_) in plan.lists.items():
         for head in heads:
             place = plan.heads.index(head)
-            own = {column: values[place] for column, values in columns.items()}
-            yield {"list": name, "layer": head[0], "head": head[1], **about, **own}
+            numbers = {column: values[place] for column, values in columns.items()}
+            yield {"list": name, "layer": head[0], "head": head[1], **about, **numbers}

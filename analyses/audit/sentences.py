@@ -1,4 +1,4 @@
-"""What an audit says of each list, in a sentence."""
+"""A sentence on the result for each list of an audit."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from rgb_circuit.heads import Head
 from ..report.digits import written
 from .verdicts import CAUSAL, LOOKS, NEITHER, UNDECIDED, heads
 
-# As many random lists as it takes for the rank to reach 0.05.
+# The fewest random lists with which the rank can reach 0.05.
 ENOUGH = 19
 
 
 def sentences(frame: pd.DataFrame) -> dict[str, str]:
-    """List → what was found about it.
+    """List → a sentence on its result.
 
     Args:
         frame: from `analyses.audit.audit`.
@@ -65,7 +65,7 @@ def _rank(row: Mapping) -> str:
 
 
 def _counts(of_heads, where):
-    """How many heads have which verdict, and which."""
+    """The number of heads with each verdict, and their names."""
     said = {
         CAUSAL: "causal",
         LOOKS: f"looks only: neither restoring nor silencing it {where} moves anything",
@@ -82,7 +82,7 @@ def _counts(of_heads, where):
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Lists side by side as text: a row per list, its measures beside the random lists' mean."""
+    """Lists side by side as text: a row per list, its measures next to the random lists' mean."""
     rows = frame[frame["layer"].isna()]
     cells = {
         (row["list"], row["measure"]): _cell(row)

@@ -1,8 +1,8 @@
 """How often roles are right: precision and recall, and roles given where none is true, counted over
 heads.
 
-Where every role is false, that none is given says something only of heads that could have been
-given one: where fewer than `INFORMATIVE` of the heads are testable, no rate is told.
+If every role is false, heads without a role tell something only if they could have been given one.
+So if fewer than `INFORMATIVE` of the heads are testable, no rate is given.
 """
 
 import numpy as np
@@ -14,29 +14,31 @@ from rgb_circuit.models.planted import MODERATE_NOISE
 from ..rgb.subjects import UNEVEN_HEAD
 from ..roles import GAME
 
-# The share of testable heads below which no rate of false roles is told.
+# The share of testable heads below which no rate of false roles is given.
 INFORMATIVE = 0.8
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Precision and recall of every reading over levels of noise, of even models with one number of
-    trials.
+    """Precision and recall of every reading over levels of noise, for even models with one number
+    of trials.
 
     Args:
-        frame: `verdicts`, concatenated.
+        frame: concatenated frames of `verdicts`.
 
     Returns:
         A row per reading × role × noise (planted models): ``reading, role, noise, models, true``
         (heads that have the role), ``given`` (heads that the reading gives it), ``right`` (both),
         ``precision, precision_low, precision_high, recall, recall_low, recall_high``, with exact
-        (Clopper–Pearson) 95 % intervals over heads; NaN where nothing was given or true;
-        ``testable`` (how many of the true heads are).
+        (Clopper–Pearson) 95 % intervals over heads; NaN if nothing was given or true; ``testable``
+        (how many of the true heads are).
     """
-    known = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
-    # The number of trials that was tried at most levels.
-    known = known[known["trials"] == known.groupby("trials")["noise"].nunique().idxmax()]
+    even_models = frame[(frame["kind"] == "planted") & (frame["like"] == "even")]
+    # The number of trials tried at most levels.
+    even_models = even_models[
+        even_models["trials"] == even_models.groupby("trials")["noise"].nunique().idxmax()
+    ]
     rows = []
-    for (reading, noise), part in known.groupby(["reading", "noise"], sort=False):
+    for (reading, noise), part in even_models.groupby(["reading", "noise"], sort=False):
         about = dict(reading=reading, noise=noise, models=part["seed"].nunique())
         rows += [
             about | dict(role=hypothesis.name) | _counted(part, hypothesis.name)
@@ -50,17 +52,17 @@ def by_trials(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
     moderate noise, and for all together.
 
     Args:
-        frame: `verdicts`, concatenated.
+        frame: concatenated frames of `verdicts`.
 
     Returns:
         A row per kind × trials × role that is true of a head or given to one: ``like`` (one of
         `KINDS`, `UNEVEN_HEAD`, or "all"), ``trials, role``, then from ``models`` on as `summary`.
     """
-    known = _at_moderate_noise(frame, reading)
+    planted = _at_moderate_noise(frame, reading)
     rows = []
-    alone = (UNEVEN_HEAD, known[known["name"] == UNEVEN_HEAD])
-    for like, own in [*known.groupby("like", sort=False), alone, ("all", known)]:
-        for trials, part in own.groupby("trials"):
+    alone = (UNEVEN_HEAD, planted[planted["name"] == UNEVEN_HEAD])
+    for like, of_kind in [*planted.groupby("like", sort=False), alone, ("all", planted)]:
+        for trials, part in of_kind.groupby("trials"):
             models = len(part[["like", "seed"]].drop_duplicates())
             counted = [
                 dict(like=like, trials=trials, role=hypothesis.name, models=models)
@@ -76,24 +78,26 @@ def by_evenness(frame: pd.DataFrame, reading: str = "roles") -> pd.DataFrame:
     for heads that do not.
 
     Args:
-        frame: `verdicts`, concatenated.
+        frame: concatenated frames of `verdicts`.
 
     Returns:
-        As `by_trials`, of any role, without precision; ``like`` is "even" (all heads of such
+        As `by_trials`, for any role, without precision; ``like`` is "even" (all heads of such
         models), "some colours" (extractors of four or two), "uneven" (`UNEVEN_HEAD`), or "other
         kinds".
     """
-    known = _at_moderate_noise(frame, reading)
-    some = known["like"].isin(["2 × 4", "4 × 2"]) & (known["truth"] == "color extractor")
+    planted = _at_moderate_noise(frame, reading)
+    some_colors = planted["like"].isin(["2 × 4", "4 × 2"]) & (planted["truth"] == "color extractor")
     alike = {
-        "even": known["like"] == "even",
-        "some colours": some,
-        "uneven": known["name"] == UNEVEN_HEAD,
+        "even": planted["like"] == "even",
+        "some colours": some_colors,
+        "uneven": planted["name"] == UNEVEN_HEAD,
     }
     group = np.select(list(alike.values()), list(alike), "other kinds")
     rows = []
     for like in (*alike, "other kinds"):
-        for trials, part in known[(group == like) & (known["truth"] != "none")].groupby("trials"):
+        for trials, part in planted[(group == like) & (planted["truth"] != "none")].groupby(
+            "trials"
+        ):
             right = [
                 truth in names.split(" + ") for truth, names in zip(part["truth"], part["role"])
             ]
@@ -114,8 +118,8 @@ def _at_moderate_noise(frame, reading):
 
 
 def _counted(part, role):
-    """Heads that have a role, that are given it, and both; precision and recall with their
-    intervals."""
+    """Numbers of heads that have a role, that are given it, and both; precision and recall with
+    their intervals."""
     true, given = (
         part["truth"] == role,
         part["role"].str.split(" + ", regex=False).map(lambda names: role in names),
@@ -130,12 +134,12 @@ def _counted(part, role):
 
 
 def false_discoveries(frame: pd.DataFrame) -> pd.DataFrame:
-    """Roles given where every one is false (`NULLS`).
+    """Roles given on models where every role is false (`NULLS`).
 
     Returns:
         A row per kind × reading: ``kind, reading, models, models_with_a_role, heads,
-        heads_with_a_role``, ``testable`` (how many of the heads are), ``informative`` (these are at
-        least `INFORMATIVE` of them; else how many were given a role says nothing).
+        heads_with_a_role``, ``testable`` (how many of the heads are), ``informative`` (whether they
+        are at least `INFORMATIVE` of the heads; otherwise the number with a role tells nothing).
     """
     rows = []
     for (kind, reading), part in frame[frame["kind"] != "planted"].groupby(

@@ -3,7 +3,7 @@ same.
 
 A picture leaves some trace in the last state of any network, so a linear map from there to the
 answers' words, fitted by least squares on other trials, makes a gap. The heads are as random as
-their weights, so that what a hypothesis says of them is false.
+their weights, so every hypothesis about them is false.
 """
 
 import copy
@@ -19,15 +19,15 @@ from rgb_circuit.measuring.batches import batches
 from rgb_circuit.programs.capture import language_model
 from rgb_circuit.prompts import answer_tokens, encode
 
-# What the right word is fitted to, in logits, and the others to 0.
+# The fitted logit of the right word; the other words are fitted to 0.
 RIGHT = 10.0
 
 
 def fitted_readout(model: rgb.Vlm, trials: Sequence[rgb.Trial], seed: int) -> rgb.Vlm:
-    """The copy.
+    """Make the copy.
 
     Args:
-        trials: that the readout is fitted on; others are to be judged.
+        trials: the trials to fit the readout on; judge others.
         seed: of the weights.
 
     Raises:
@@ -54,14 +54,14 @@ def fitted_readout(model: rgb.Vlm, trials: Sequence[rgb.Trial], seed: int) -> rg
         wanted = wanted.double() - wanted.double().mean(0)
         readout = torch.zeros_like(head.weight)
         readout[words] = torch.linalg.lstsq(states, wanted).solution.T.to(readout)
-        # Embeddings that the readout shares its weights with stay.
+        # Embeddings that share the readout's weights stay as they are.
         head.weight = torch.nn.Parameter(readout)
     return rgb.wrap(module, model.processor, name=f"random weights {seed}")
 
 
 def _states(model, module, head, trials):
-    """What the readout reads at [end] of every picture with a right answer, double, (pictures,
-    width), and that answer's token."""
+    """The readout's input at [end] of every picture with a right answer, double, (pictures, width),
+    and that answer's token."""
     states: list[torch.Tensor] = []
     right: list[int] = []
     hook = head.register_forward_pre_hook(

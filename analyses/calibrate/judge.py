@@ -1,7 +1,7 @@
-"""The roles that every reading gives each head of a model, beside the true ones.
+"""The roles that every reading gives each head of a model, next to the true ones.
 
-A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. What
-is measured of a trial is measured once.
+A model is judged by several numbers of trials: the first 16 of its 64, the first 32, and all. Each
+trial is measured only once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,27 +20,27 @@ from ..rgb.subjects import NULLS, Subject, exchanged
 from .known import Known
 from .readings import READINGS, by_roles, reading_of
 
-# How many times as many trials are drawn, to have enough that are answered right.
+# Up to this many times as many trials are drawn, to have enough that are answered right.
 DRAWN = 4
-# What `analyses.roles` needs at least.
+# The fewest trials that `analyses.roles` needs.
 ENOUGH = fewest_trials(0.05)
 
 
 def verdicts(
     subjects: Sequence[Subject], store: Store | None = None, *, progress: bool = True
 ) -> Iterator[pd.DataFrame]:
-    """Judge every head of every model by every reading.
+    """Judge every head of every model with every reading.
 
     Args:
-        store: keeps the verdicts on each model, and gives those that it has.
+        store: keeps the verdicts on each model, and returns those that it has.
 
     Yields:
         Per model, a row per number of trials × reading × head: ``kind, like, noise`` (fraction of
         the gap), ``seed, kv_heads, grid, solved`` (share of pictures answered right), ``trials,
-        layer, head, truth, name, reading, role, testable`` (whether every role could have been
-        given to the head by ``roles``). Random models have no rows for only correct trials; models
-        that are not even, and permuted ones, have rows for ``roles`` only, and even ones by other
-        numbers of trials than 32.
+        layer, head, truth, name, reading, role, testable`` (whether ``roles`` could have given the
+        head every role). Random models have no rows for only correct trials. Models that are not
+        even, and permuted ones, have rows for ``roles`` only, as do even models for numbers of
+        trials other than 32.
     """
     key = f"verdicts-{content_hash([*READINGS, 'testable'])}"
     for subject in tqdm(subjects, desc="calibrating", unit="model", disable=not progress):
@@ -50,7 +50,7 @@ def verdicts(
 
 
 def judged(subject: Subject) -> pd.DataFrame:
-    """`verdicts` on one model."""
+    """`verdicts` for one model."""
     model, processor, truth = subject.build()
     model = rgb.wrap(model, processor, name=f"{subject.kind} {subject.seed}")
     drawn = rgb.rgb_trials(model, subject.sizes[-1], seed=subject.seed)
@@ -63,15 +63,15 @@ def judged(subject: Subject) -> pd.DataFrame:
     known = truth.rename(columns={"role": "truth"})
     nothing = known[["layer", "head"]].assign(role="none", testable=False)
     blocks = []
-    # The most first: the others are among them.
+    # The largest size first, since it includes the others' trials.
     for size in reversed(subject.sizes):
         done = {}
         for reading, sample in _samples(model, drawn, played, subject, size).items():
-            # Where every trial is answered right, the readings that ask for that find what they
-            # found without asking.
+            # If every trial is answered right, the readings with and without ``only_correct`` are
+            # the same.
             key = READINGS[reading], tuple(trial.name for trial in sample)
             if key not in done:
-                # A model may answer too few right to tell a role from them.
+                # A model may answer too few trials right to tell a role from them.
                 enough = len(sample) >= min(size, ENOUGH)
                 done[key] = _read(subject, reading, model, sample, measured) if enough else nothing
             blocks.append(
@@ -83,7 +83,7 @@ def judged(subject: Subject) -> pd.DataFrame:
 
 
 def _read(subject, reading, model, sample, measured):
-    """What a reading says of each head; a naive one can give its roles to any."""
+    """A reading's role for each head; a naive reading can give its roles to any head."""
     if READINGS[reading] is by_roles:
         return by_roles(
             model, sample, measured, subject.kind if subject.kind in NULLS else "", subject.seed
@@ -92,11 +92,11 @@ def _read(subject, reading, model, sample, measured):
 
 
 def _samples(model, drawn, played, subject, size):
-    """Reading → the trials that it judges by."""
+    """Reading → the trials that it uses."""
     everything = subject.like == "even" and size == subject.compared and subject.kind != "permuted"
     samples = dict.fromkeys(READINGS if everything else [reading_of(False)], drawn[:size])
     if subject.kind == "random":
-        # It answers too few right on all pictures.
+        # A random model answers too few trials right on all pictures.
         samples.pop(reading_of(True), None)
     elif everything:
         samples[reading_of(True)] = _right(model, drawn, played, subject)[:size]
@@ -106,8 +106,8 @@ def _samples(model, drawn, played, subject, size):
 
 
 def _right(model, drawn, played, subject):
-    """As many trials that are answered right as all readings are compared by, of those drawn and as
-    many more as it takes, up to `DRAWN` times as many."""
+    """As many correctly answered trials as the readings are compared by, from those drawn and, if
+    needed, up to `DRAWN` times as many."""
     right = answered_right(drawn, played)
     if len(right) < subject.compared:
         more = rgb.rgb_trials(model, DRAWN * subject.compared, seed=subject.seed)

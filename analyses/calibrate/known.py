@@ -1,4 +1,4 @@
-"""What was measured of a model, for judging it again."""
+"""A model's earlier measurements, for judging it again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,8 @@ from rgb_circuit.measuring.measurement import Measurement, Steps
 
 @dataclass(frozen=True)
 class Known:
-    """What was measured of a model, so that fewer of the same trials are judged without a forward.
+    """A model's earlier measurements, so that fewer of the same trials are judged without a
+    forward.
 
     Attributes:
         frames: a measurement's key → the contents of its trials, and its frame.
@@ -21,14 +22,14 @@ class Known:
     frames: dict[str, tuple[set[str], pd.DataFrame]] = field(default_factory=dict)
 
     def measure(self, model: rgb.Vlm, asked: Sequence[Measurement]) -> list[pd.DataFrame]:
-        """As `rgb_circuit.measuring.measure.measure`."""
+        """Like `rgb_circuit.measuring.measure.measure`."""
         lacking = [one for one in asked if not self._has(one)]
         for one, frame in zip(lacking, measure(model, lacking, progress=False) if lacking else []):
             self.frames[one.key] = {trial.content for trial in one.trials}, frame
         return [self._of(one) for one in asked]
 
     def follow(self, model: rgb.Vlm, steps: Steps[pd.DataFrame]) -> pd.DataFrame:
-        """As `rgb_circuit.measuring.measure.follow`."""
+        """Like `rgb_circuit.measuring.measure.follow`."""
         try:
             asked = next(steps)
             while True:

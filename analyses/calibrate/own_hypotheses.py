@@ -1,22 +1,22 @@
 """How often verdicts on a user's own hypotheses are right, tried on the user's own model and
 trials.
 
-Where the hypothesis is false, or where nobody has the role for the reason it gives:
+Checks in which the hypothesis is false, or no head has the role for the reason it gives:
 
 1. *random weights*: the model with random weights and a fitted readout (`.fitted`);
-2. *exchanged*: changed pictures under each other's names, the clean one and the gap kept, where a
-   head that meets the hypothesis could not meet it then;
+2. *exchanged*: changed pictures under each other's names, with the clean one and the gap kept; only
+   for hypotheses that a head which meets them could not meet then;
 3. *permuted*: each prediction's verdicts moved to other heads of the layer, each by another number;
-4. *random sets*: whether the heads that the first half of the trials finds do more, on the second
-   half, than sets of as many heads of the same layers that are drawn at random.
+4. *random sets*: whether the heads found on the first half of the trials do more, on the second
+   half, than random sets of as many heads of the same layers.
 
-And where it is true, as far as outputs go: 5. *injected*: an idle head made to carry a share of the
-clean difference, and to look as that head does which looks most as is claimed.
+A check in which it is true, as far as outputs go: 5. *injected*: an idle head is made to carry a
+share of the clean difference, and to look like the head that looks most as claimed.
 
-Where planted circuits of the task have a role of the hypothesis' name, it is tried on these too:
+If planted circuits of the task have a role of the hypothesis' name, it is tried on these too:
 *planted, have it* and *planted, have it not*.
 
-A rate is told only where `.counts.INFORMATIVE` of the heads or more could have been given the role.
+A rate is given only if at least `.counts.INFORMATIVE` of the heads could have been given the role.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,14 +49,14 @@ from .counts import INFORMATIVE
 from .fitted import fitted_readout
 
 RULES = Rules(0.1, 0.05, 0.05, False)
-# Shares of the clean difference that an injected head carries, and how many heads are tried with
+# Shares of the clean difference that an injected head carries, and the number of heads tried with
 # each.
 SIZES = (0.05, 0.1, 0.15, 0.2, 0.3)
 HEADS = 19
-# Random sets of the same layers, and permutations.
+# Numbers of random sets of the same layers, and of permutations.
 SETS = 99
 PERMUTATIONS = 20
-# Trials that a readout is fitted on, where they can be drawn; of seeds that no user gives.
+# Trials to fit a readout on, if they can be drawn; no user gives their seeds.
 FITTED_ON = 128
 SEED = 2**32
 
@@ -74,19 +74,18 @@ def own(
 
     Args:
         task: of the trials, with the hypotheses.
-        random: how many copies with random weights are made, and how often pictures are exchanged.
-        seed: of all that is drawn.
+        random: the number of copies with random weights, and of exchanges of pictures.
+        seed: of all random draws.
         progress: show bars.
 
     Returns:
-        A row per hypothesis × check: ``hypothesis, check`` ("random
-        weights", "exchanged", "planted, have it", "planted, have it not", "permuted", "random
-        sets", "injected"), ``size`` (the share of the clean
-        difference that is injected, else missing), ``heads`` (how many were tried), ``testable``
-        (how many of them could have been given the role), ``given`` (how many were), ``rate,
-        rate_low, rate_high`` (with the exact 95 % interval over heads; missing where fewer than 80
-        % are testable), ``informative``, ``p_value`` (of random sets, by rank; else missing),
-        ``claims`` (a hash of the hypotheses), ``model, trials`` (how many).
+        A row per hypothesis × check: ``hypothesis, check`` ("random weights", "exchanged",
+        "planted, have it", "planted, have it not", "permuted", "random sets", "injected"), ``size``
+        (the injected share of the clean difference, else missing), ``heads`` (how many were tried),
+        ``testable`` (how many of them could have been given the role), ``given`` (how many were),
+        ``rate, rate_low, rate_high`` (with the exact 95 % interval over heads; missing if fewer
+        than 80 % are testable), ``informative``, ``p_value`` (for random sets, by rank; else
+        missing), ``claims`` (a hash of the hypotheses), ``model, trials`` (their number).
 
     Raises:
         InputError: as `analyses.evidence.examine`.
@@ -141,7 +140,7 @@ def _said(row):
 
 
 def _rate(row):
-    """Rate and interval, where they may be told."""
+    """Rate and interval, if they may be given."""
     if not row["informative"] or not pd.isna(row["p_value"]):
         return [np.nan] * 3
     result = binomtest(row["given"], row["heads"])
@@ -158,7 +157,7 @@ def _judged(found: Measured, task: Task) -> pd.DataFrame:
 
 
 def _testable(evidence: pd.DataFrame, hypothesis: Hypothesis) -> bool:
-    """Whether every prediction of a role could be tested, or one that stands in for it."""
+    """Whether every prediction of a role, or one that stands in for it, could be tested."""
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"] != ""
     return (
         not any(void[slot].all() for slot in hypothesis.slots)
@@ -174,7 +173,7 @@ def _row(hypothesis, check, heads, testable, given, size=np.nan, p_value=np.nan)
 
 
 def _counted(check: str, task: Task, frames: Sequence[pd.DataFrame]) -> list[dict]:
-    """A row per hypothesis, of evidence on which it is false."""
+    """A row per hypothesis, from evidence on which it is false."""
     rows = []
     for hypothesis in task.hypotheses if frames else ():
         heads = [len(frame.drop_duplicates(["layer", "head"])) for frame in frames]
@@ -188,7 +187,7 @@ def _on_random_weights(model, trials, task, random, seed, progress):
     frames = []
     for number in tqdm(range(random), desc="random weights", unit="model", disable=not progress):
         if task.draw is None:
-            # Of given trials, one half is fitted on and the other judged.
+            # Given trials are split: one half is fitted on, the other judged.
             fitting, judged = trials[::2], trials[1::2]
         else:
             fitting, judged = draw(model, task, FITTED_ON, SEED + seed + number), trials
@@ -230,7 +229,7 @@ def _exchanged(trial, known, by):
 
 
 def _fails(hypothesis: Hypothesis, known: Sequence[str], by: int) -> bool:
-    """Whether no head can meet a hypothesis and also what it says with pictures exchanged."""
+    """Whether no head can meet a hypothesis both as it is and with the pictures exchanged."""
     named = {name: known[(k + by) % len(known)] for k, name in enumerate(known)}
 
     def renamed(claim):
@@ -252,7 +251,7 @@ def _fails(hypothesis: Hypothesis, known: Sequence[str], by: int) -> bool:
 
 
 def _on_planted(trials, task, random, seed, progress):
-    """Rows of the hypotheses that are called like a role of planted circuits."""
+    """Rows for the hypotheses named like a role of planted circuits."""
     known = [one for one in task.hypotheses if one.name in [role.name for role in GAME.hypotheses]]
     if task.name != GAME.name or task.draw is None or not known:
         return []
@@ -282,7 +281,7 @@ def _permuted(found: Measured, task: Task, rng) -> list[dict]:
     rows = []
     for hypothesis in task.hypotheses:
         pieces = [*hypothesis.slots, *([name] for name in hypothesis.refutes)]
-        # With one piece, or as many heads as are moved onto, nothing is torn apart.
+        # A hypothesis with one piece cannot be torn apart.
         if len(pieces) < 2:
             continue
         given = 0
@@ -296,8 +295,8 @@ def _permuted(found: Measured, task: Task, rng) -> list[dict]:
 
 
 def _moved(evidence, pieces, rng):
-    """The evidence, the verdicts of each piece moved on to other heads of the layer, each piece by
-    another number as far as there are so many."""
+    """The evidence with the verdicts of each piece moved to other heads of the layer, each piece by
+    another number if there are enough heads."""
     order = np.arange(len(evidence))
     of = {name: number for number, names in enumerate(pieces) for name in names}
     shifts: dict[int, np.ndarray] = {}
@@ -313,7 +312,7 @@ def _moved(evidence, pieces, rng):
 
 
 def _some(found: Measured, used: np.ndarray) -> Measured:
-    """What was measured of some of the trials."""
+    """The measurements of the trials ``used``."""
     return replace(
         found,
         effects={sweep: effects[used] for sweep, effects in found.effects.items()},
@@ -343,7 +342,7 @@ def _random_sets(found: Measured, task: Task, rng) -> list[dict]:
 
 
 def _drawn(score, layers, rng):
-    """The mean score of as many heads of each layer, drawn at random."""
+    """The mean score of as many random heads of each layer."""
     values = []
     for layer in sorted(set(layers)):
         own = score.loc[layer].to_numpy()
@@ -381,8 +380,7 @@ def _carried(claim) -> bool:
 
 
 def _carries(sweep: Sweep) -> bool:
-    """Whether a sweep restores what an injected head carries: its output, as another picture makes
-    it."""
+    """Whether a sweep restores an injected head's effect: its output from another picture's run."""
     return (
         sweep.component == "z"
         and sweep.source not in ARTIFICIAL
@@ -392,9 +390,8 @@ def _carries(sweep: Sweep) -> bool:
 
 
 def _with(found: Measured, number: int, size: float, looks: Sequence[Look] = ()) -> Measured:
-    """What would have been measured, had a head carried a share of the difference between two
-    pictures past all other heads, and looked as that head does which is most on the side of each of
-    some claims."""
+    """The measurements as if a head carried a share of the difference between two pictures past all
+    other heads and, for each of the looks, looked like the head that is most on its side."""
     effects = dict(found.effects)
     for sweep in filter(_carries, effects):
         effects[sweep] = effects[sweep].copy()

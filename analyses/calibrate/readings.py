@@ -1,13 +1,13 @@
 """Four ways of giving each head of the game a role.
 
-`analyses.roles` on the trials as they are drawn, and on as many that the model answers right on
-every picture; and beside it two that people use, the largest cells of the seed's three heatmaps,
+Two use `analyses.roles`: on the trials as drawn, and on as many trials that the model answers right
+on every picture. The other two are in common use: the largest cells of the seed's three heatmaps,
 and attention to the odd tile.
 
-That no role is given says something only where it could have been: where there is a gap, and heads
-to freeze. Where every role is false and no head is found to read the odd colour, the one that
-restores it most is frozen in its place; and a head counts as *testable* where every role could have
-been given to it.
+A head without a role tells something only if it could have been given one: there must be a gap, and
+heads to freeze. If every role is false and no head is found to read the odd colour, the head that
+restores it most is frozen instead. A head counts as *testable* if it could have been given every
+role.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,12 +29,12 @@ from .known import Known
 def by_roles(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known, null: str = "", seed: int = 0
 ) -> pd.DataFrame:
-    """``layer, head, role`` as `analyses.roles` has them, and ``testable``: whether every role
-    could have been given.
+    """``layer, head, role`` from `analyses.roles`, and ``testable``: whether every role could have
+    been given.
 
     Args:
         null: the kind of a model on which every role is false, one of `NULLS`.
-        seed: of the permutation where that is "permuted".
+        seed: of the permutation if ``null`` is "permuted".
     """
     evidence = known.follow(model, roles.steps(model, trials))
     if null and (evidence["void"] == "no extractor").any():
@@ -56,9 +56,9 @@ def by_roles(
 
 
 def permuted(evidence: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """The evidence with the heads of each layer permuted, prediction by prediction, so that no head
-    keeps the verdicts that make a role: those of a role's predictions come from different heads of
-    the layer, as far as it has so many. What stands in for a prediction moves with it."""
+    """The evidence with the heads of each layer permuted, prediction by prediction. No head keeps
+    the verdicts that make a role: a role's predictions come from different heads of the layer, if
+    it has enough. A stand-in moves with the prediction that it stands in for."""
     shift: dict[str, int] = {}
     for hypothesis in GAME.hypotheses:
         for slot in hypothesis.slots:
@@ -79,11 +79,11 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) 
     """``layer, head, role`` as the seed read its heatmaps.
 
     The color extractor is the largest cell of the first panel (odd, when recolored). POI
-    localization are the three largest of the third (background, when erased), as far as they are
-    above zero and do not raise the odd word (by more than a tenth of the extractor's cell) in the
-    other two.
+    localization are the three largest of the third (background, when erased), if they are above
+    zero and do not raise the odd word (by more than a tenth of the extractor's cell) in the other
+    two.
     """
-    # With the words that roles are told from, so that their sweeps serve.
+    # With the words that roles are told from, so that the sweeps for roles can be reused.
     said = with_controls(GAME, model, trials)
     targets = dict.fromkeys(target for target, _ in PANELS.values())
     swept = known.measure(
@@ -100,11 +100,10 @@ def by_largest_cells(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) 
 
 
 def by_attention(model: rgb.Vlm, trials: Sequence[rgb.Trial], known: Known) -> pd.DataFrame:
-    """``layer, head, role`` where every head that puts more than half of its attention at [end] on
-    the odd tile localizes it.
+    """``layer, head, role``: every head that puts more than half of its attention at [end] on the
+    odd tile gets both roles.
 
-    Attention cannot tell reading a place from reading its colour, so such a head is called by both
-    roles.
+    Attention cannot tell reading a place from reading its colour.
     """
     mass = (
         attention_statistics(model, trials, progress=False)
@@ -126,6 +125,5 @@ READINGS: Mapping[str, Callable[..., pd.DataFrame]] = {
 
 
 def reading_of(only_correct: bool) -> str:
-    """The name of the reading that ``rgb-circuit run`` takes, with or without
-    ``--only-correct``."""
+    """The name of the reading that ``rgb-circuit run`` uses, with or without ``--only-correct``."""
     return "roles, only correct trials" if only_correct else "roles"

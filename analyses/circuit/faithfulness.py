@@ -1,10 +1,10 @@
-"""The fraction of the logit difference that a run restores, and its interval; what isolates a
-circuit.
+"""The fraction of the logit difference that a run restores, with its interval; and the edits that
+isolate a circuit.
 
-Faithfulness is a quotient over the gap m(source) − m(target), so a gap that is not shown to be
-positive on these trials (`rgb_circuit.statistics.shown_to_fall`) is refused: there is nothing to be
-faithful to. Its interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`)
-within the words that are right for the source picture.
+Faithfulness is a ratio over the gap m(source) − m(target), so trials that do not show a positive
+gap (`rgb_circuit.statistics.shown_to_fall`) are refused: there is nothing to be faithful to. Its
+interval is that of a ratio of means (`rgb_circuit.statistics.ratio_interval`) within the words that
+are right for the source picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from rgb_circuit.statistics import ratio_interval, shown_to_fall
 
 
 def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
-    """Refuse fewer than two trials, one condition twice, and trials whose right answers to the two
-    conditions are not there or the same."""
+    """Refuse fewer than two trials, equal conditions, and trials whose right answers to the two
+    conditions are missing or equal."""
     if len(trials) < 2:
         raise InputError(
             f"there are {len(trials)} trials, and an interval needs 2 or more; use "
@@ -51,17 +51,17 @@ def check_random_sets(random_sets: int) -> None:
 
 
 def held_heads(model: Vlm, target: str) -> dict[Head, Edit]:
-    """Head → the edit that gives it its target z. Hundreds of variants share them, or they would
-    fill more memory than the runs."""
+    """Head → the edit that gives it its target z. Hundreds of variants share these edits; copies
+    would fill more memory than the runs."""
     return {head: Edit(*head, target) for head in model.heads()}
 
 
 def isolating_edits(
     held: Mapping[Head, Edit], heads: Sequence[tuple[int, int]], source: str
 ) -> list[Edit]:
-    """Edits of the source run: all but ``heads`` from the target, whose edits are ``held``."""
+    """Edits of the source run: all heads but ``heads`` from the target, with the edits ``held``."""
     kept = set(heads)
-    # With every head kept there is nothing to edit; a head's own z stands for that.
+    # With every head kept there is nothing to edit, so the variant sets a head to its own z.
     layer, head = heads[0] if heads else (0, 0)
     return [edit for other, edit in held.items() if other not in kept] or [
         Edit(layer, head, source)
@@ -89,7 +89,7 @@ def logit_difference(
 
 
 def shown_gap(m_source: pd.Series, m_target: pd.Series, source: str, target: str) -> np.ndarray:
-    """How much larger the logit difference is in the source run, (trials,).
+    """How much larger the logit difference is in the source run than in the target run, (trials,).
 
     Raises:
         InputError: the mean is not shown to be above zero.
@@ -105,7 +105,7 @@ def shown_gap(m_source: pd.Series, m_target: pd.Series, source: str, target: str
 
 
 def source_words(trials: Sequence[Trial], source: str) -> dict[str, str]:
-    """Name of a trial → the right answer to its source picture."""
+    """Trial name → the right answer to its source picture."""
     return {trial.name: trial.answers[trial.expected[source]] for trial in trials}
 
 

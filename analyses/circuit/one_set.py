@@ -1,30 +1,30 @@
-"""The tests of one set of heads, beside random sets.
+"""The tests of one set of heads, compared with random sets.
 
-There are three ablations, because a head that another stands in for shows in some only. **Mean**
-takes away what differs between trials. **Zero** takes away everything, also what is the same in
-every picture, and is no state that the model is ever in: a stand-in that waits for silence then
-speaks. **Resampling** gives each trial what the heads do in another trial's source picture: a state
-that the model knows, in which they say something else. Where the three agree, C is as needed as
-they say; where they differ, look for a stand-in.
+There are three ablations, because a head with a stand-in shows only in some. **Mean** removes what
+differs between trials. **Zero** removes everything, including what is the same in every picture,
+and is a state that the model is never in: a stand-in that waits for silence then acts.
+**Resampling** gives each trial what the heads do in another trial's source picture: a state that
+the model knows, with another answer. If the three agree, C is as needed as they say; if they
+differ, look for a stand-in.
 
-**Random sets** are drawn from outside C and all different, and C is compared with them by its rank:
-p = (1 + how many restore as much as C, or leave as little) / (1 + sets). The sets are the
-replicates of such a test, so p is never below 1 / (1 + sets), however many trials there are; where
-that is above 0.05, it is not decidable whether C is better than other heads of its layers.
+**Random sets** are all different and drawn from outside C. C is compared with them by its rank: p =
+(1 + how many restore as much as C, or leave as little) / (1 + sets). The sets are the replicates of
+such a test, so p is never below 1 / (1 + sets), however many trials there are; if that is above
+0.05, the test cannot decide whether C is better than other heads of its layers.
 
-**Partial necessity** is this rank of what is left, under resampling.
+**Partial necessity** is this rank, for what is left under resampling.
 
-**Independence** has p of the two being independent (`rgb_circuit.statistics.independence_p`), also
-under resampling: the mean would leave a trace of C's own output. Here a *small* p speaks against C,
-since something outside C then plays the game too. A large one alone shows nothing: m must differ
-between trials, by more than rounding (else p is 1), and trials must be many. Nor does p say by how
-much: that is what is left of m, which stands beside it. The p values are not corrected for one
-another.
+**Independence** has a p value for the independence of m and what is left of it
+(`rgb_circuit.statistics.independence_p`), also under resampling: the mean would leave a trace of
+C's own output. Here a *small* p speaks against C, since something outside C then plays the game
+too. A large p alone shows nothing: m must differ between trials, by more than rounding (else p is
+1), and trials must be many. Nor does p say how much is left of m; the faithfulness in the same row
+does. The p values are not corrected for one another.
 
 The mean of mean ablation is taken over the *source* runs of all trials. With balanced trials it
-takes away which colour and which place this trial shows and keeps what all trials share, so that
-the ablated run is still one with an odd tile; the mean over target runs would also turn "there is
-an odd tile" into "there is none". Of n trials, 1/n of a head's own output remains in the mean.
+removes which colour and which place a trial shows, and keeps what all trials share, so the ablated
+run still has an odd tile. The mean over target runs would also turn "there is an odd tile" into
+"there is none". With n trials, 1/n of a head's own output remains in the mean.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ from .faithfulness import (
 )
 from .resampling import RESAMPLED, with_partners
 
-# Test → what ablates the circuit's heads.
+# Test → how the circuit's heads are ablated.
 NECESSITY = {"necessity": "mean", "necessity (zero)": "zero", "necessity (resampling)": RESAMPLED}
 
 
@@ -71,41 +71,42 @@ def circuit(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """Sufficiency, isolation, necessity and minimality of a set of heads, beside random sets.
+    """Sufficiency, isolation, necessity and minimality of a set of heads, compared with random
+    sets.
 
-    Random sets have as many heads in each layer as the circuit, drawn from outside it as far as the
-    layer has enough; all are different, so that there can be fewer than ``random_sets``. For
-    minimality the left-out head is replaced by each of up to ``random_sets`` other heads of its
-    layer from outside the circuit.
+    Random sets have as many heads in each layer as the circuit, drawn from outside it if the layer
+    has enough. All are different, so there can be fewer than ``random_sets``. For minimality each
+    of up to ``random_sets`` other heads of its layer, from outside the circuit, replaces the
+    left-out head.
 
     Args:
         heads: the circuit's (layer, head) pairs.
         source: condition in which the circuit works.
-        target: condition that is the corrupted one; by default the task's, in the game "erased".
-        random_sets: how many random sets are drawn at most.
-        seed: of the random sets, of whose picture a trial is given for resampling (`partners`), and
-            of the orders of trials behind the p value of independence.
+        target: the corrupted condition; by default the task's, in the game "erased".
+        random_sets: the largest number of random sets to draw.
+        seed: of the random sets, of the pictures given to each trial for resampling (`partners`),
+            and of the orders of trials behind the p value of independence.
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
         A row per test, for minimality per head: ``test`` ("sufficiency", "isolation", "necessity"
         (mean ablation), "necessity (zero)", "necessity (resampling)", "partial necessity",
-        "independence", "minimality"), ``ablation`` ("mean", "zero" or "resampling" where the test
-        has one, else missing), ``layer, head`` (the head left out, else missing), ``size`` (heads
+        "independence", "minimality"), ``ablation`` ("mean", "zero" or "resampling", if the test
+        ablates, else missing), ``layer, head`` (the head left out, else missing), ``size`` (heads
         in the tested set), ``source, target, faithfulness`` (restored fraction), ``ci_low,
         ci_high`` (95 % interval over trials), ``random_mean, random_low, random_high`` (mean and
-        central 95 % over the random sets' faithfulness; missing where there is none to draw),
-        ``random_sets`` (how many they are), ``p_value`` (of independence; elsewhere the circuit's
-        rank among the random sets, missing for minimality and without a random set), ``n`` (trials,
-        or clusters), ``decidable`` (whether p could be 0.05 or less with so many random sets, or so
-        many orders of trials; missing where p is). Partial necessity and independence ask about the
-        run of "necessity (resampling)" and repeat its faithfulness.
+        central 95 % over the random sets' faithfulness; missing if there are none to draw),
+        ``random_sets`` (their number), ``p_value`` (of independence; otherwise the circuit's rank
+        among the random sets, missing for minimality and without a random set), ``n`` (trials, or
+        clusters), ``decidable`` (whether p could be 0.05 or less with that many random sets, or
+        orders of trials; missing where p is). Partial necessity and independence use the run of
+        "necessity (resampling)" and repeat its faithfulness.
 
     Raises:
         InputError: before any forward, a head or condition that does not exist, fewer than two
             trials, too few clusters (`rgb_circuit.stimuli.replicates`), trials that do not say
-            which answer they expect, or that all expect the same word, so that a mean and another
-            trial's output keep it; after it, a model whose logit difference is not shown to be
+            which answer they expect, or that all expect the same word, which a mean and another
+            trial's output would keep; after it, a model whose logit difference is not shown to be
             larger in the source run than in the target run.
 
     Examples:
@@ -156,19 +157,19 @@ def sets_like(
     model: Vlm, heads: Sequence[tuple[int, int]], most: int, rng: np.random.Generator
 ) -> list[list[tuple[int, int]]]:
     """Up to ``most`` different sets like ``heads`` (`_random_set`), never the circuit itself."""
-    found = {}
-    # Where few sets exist, the same ones are drawn over and over.
+    sets = {}
+    # If few sets exist, the same ones are drawn again and again.
     for _ in range(20 * most):
         chosen = tuple(sorted(_random_set(model, heads, rng)))
         if chosen != tuple(sorted(heads)):
-            found[chosen] = None
-        if len(found) == most:
+            sets[chosen] = None
+        if len(sets) == most:
             break
-    return [list(chosen) for chosen in found]
+    return [list(chosen) for chosen in sets]
 
 
 def _random_set(model, heads, rng):
-    """As many heads in each layer as ``heads`` has there, from outside it where the layer has
+    """As many heads in each layer as ``heads`` has there, from outside it if the layer has
     enough."""
     chosen = []
     for layer in sorted({layer for layer, _ in heads}):
@@ -182,7 +183,7 @@ def _random_set(model, heads, rng):
 
 
 def _variants(model, heads, source, target, random_sets, seed):
-    """What `circuit` patches in the target run, and in the source run: "test: set" → edits."""
+    """The edits of `circuit` in the target run, and in the source run: "test: set" → edits."""
     rng = np.random.default_rng(seed)
     sets = {"circuit": heads} | {
         f"random {index}": chosen
@@ -216,7 +217,7 @@ def _variants(model, heads, source, target, random_sets, seed):
 
 
 def _tests(trials, heads, in_target, in_source, source, target, seed):
-    """The table of `circuit`, from what the patched runs said."""
+    """The table of `circuit`, from the frames of the patched runs."""
     runs = [
         logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0].rename(name)
         for frame, name in ((in_target, "target"), (in_source, "source"))
@@ -269,8 +270,8 @@ def _tests(trials, heads, in_target, in_source, source, target, seed):
     frame.insert(5, "source", source)
     frame.insert(6, "target", target)
     frame["n"] = n = len(gained)
-    # Among all orders of n trials p is at least 1 / n!, and ten have more of them than anybody asks
-    # for.
+    # Among all orders of n trials p is at least 1 / n!; ten trials have more orders than any
+    # request.
     orders = factorial(min(n, 10)) - 1
     replicates = frame["random_sets"].where(frame["test"] != "independence", orders)
     frame["decidable"] = pd.array([decidable(number) for number in replicates], dtype="boolean")
@@ -286,7 +287,7 @@ def _rank(of_sets):
 
 
 def _independence(m_source, left, seed):
-    """p value of the source run's logit difference and of what is left of it being independent,
+    """p value for independence of the source run's logit difference and what is left of it,
     (trials,) each."""
     rounding = ROUNDING * max(m_source.abs().max(), left.abs().max())
     if min(np.ptp(m_source), np.ptp(left)) <= rounding:

@@ -1,4 +1,4 @@
-"""Which heads come first, and how faithful circuits of the first ones are."""
+"""The order of heads by importance, and how faithful circuits of the first ones are."""
 
 from collections.abc import Sequence
 
@@ -40,16 +40,14 @@ def ranked(
     target: str | None = None,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """All heads, the most important first: the larger of how much of the logit difference goes when
-    one head alone gets its target z (noising), and of how much comes when it alone gets its source
-    z (denoising).
+    """All heads, the most important first. The score is the larger of two numbers: the loss of
+    logit difference when the head alone gets its target z (noising), and the gain when it alone
+    gets its source z (denoising).
 
-    Each direction is blind to something. Noising shows senders, whose receivers see a corrupted
-    picture when a sender alone is restored; it does not show a head that another stands in for as
-    soon as it is silent. Denoising shows that head, and no senders. The larger of the two keeps
-    what either has shown, where their mean would put each of these behind a head of half their work
-    that shows in both.
-
+    Each direction misses something. Noising shows senders, whose receivers see a corrupted picture
+    when only the sender is restored; it misses a head that another replaces as soon as it is
+    silent. Denoising shows that head, and no senders. The larger of the two keeps whatever either
+    shows; their mean would put such a head behind one that does half as much in both.
     Args:
         source, target, progress: as in `circuit`.
 
@@ -88,8 +86,8 @@ def curve(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """Faithfulness (isolation) of circuits of growing size: the first heads of a ranking, beside
-    random sets.
+    """Faithfulness (isolation) of circuits of growing size, the first heads of a ranking, compared
+    with random sets.
 
     Sizes are all up to 16, then those of the MIB benchmark (shares of all heads), from none to all.
     A ranking made from the same trials flatters the curve; rank on others. Random sets are the
@@ -132,7 +130,7 @@ def curve(
         *([ranking[index] for index in rng.permutation(len(ranking))] for _ in range(random_sets)),
     ]
     held = held_heads(model, target)
-    # The empty circuit, the whole one, and in a small model others too are the same in several
+    # The empty circuit and the whole one, in a small model others too, are the same in several
     # rankings.
     names: dict[frozenset[Head], str] = {}
     named = [
@@ -142,8 +140,8 @@ def curve(
     variants = {name: isolating_edits(held, sorted(kept), source) for kept, name in names.items()}
     [frame] = yield [PatchedEdits.of(trials, variants, source)]
     m_source = logit_difference(frame, trials, source, target, "target_logit").iloc[:, 0]
-    # The empty circuit restores every head from the target picture, so its source logit is the
-    # target run's.
+    # The empty circuit restores every head from the target picture, so its source logit is that of
+    # the target run.
     m_target = logit_difference(frame, trials, source, target, "source_logit")["0 0"]
     gained = logit_difference(frame, trials, source, target)
     of_trials = gained.assign(target=m_target, source=m_source)
@@ -179,9 +177,9 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
     """Circuit performance ratio and circuit–model distance of a `curve`.
 
     Returns:
-        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high
-        where few heads do much), ``cmd`` (area between faithfulness and 1; 0 where every circuit
-        behaves as the model does), ``n``.
+        One row: ``cpr`` (area under faithfulness over the share of heads kept, trapezoids; high if
+        few heads do much), ``cmd`` (area between faithfulness and 1; 0 if every circuit behaves
+        like the model), ``n``.
     """
     share, faithfulness = frame["share"], frame["faithfulness"]
     cpr, cmd = np.trapezoid(faithfulness, share), np.trapezoid((1 - faithfulness).abs(), share)
@@ -189,7 +187,7 @@ def areas(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranking(trials, noised, denoised, source, target):
-    """The table of `ranked`, from what the patched runs said."""
+    """The table of `ranked`, from the frames of the patched runs."""
     directions = {}
     for name, frame, sign in (("noising", noised, -1), ("denoising", denoised, 1)):
         frame = frame.assign(variant=list(zip(frame["layer"], frame["head"])))

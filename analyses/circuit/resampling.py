@@ -1,4 +1,4 @@
-"""Another trial's source picture for each trial: which one, and where it stands."""
+"""For each trial another trial's source picture, for resampling."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,17 +8,17 @@ from scipy.optimize import linear_sum_assignment
 
 from rgb_circuit import Trial
 
-# The condition that holds another trial's source picture.
+# The condition with another trial's source picture.
 RESAMPLED = "resampled"
 
 
 def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -> list[int]:
-    """Whose source picture each trial is given for resampling: every trial's is given once, and
-    none to itself.
+    """The partner whose source picture each trial gets for resampling. Every trial is a partner
+    once, and never its own.
 
-    Pairs are drawn at random among those that leave the fewest trials with what was to be taken
-    away: a partner whose right answer is one of the two words that are compared, or else whose tile
-    is at the same place.
+    Pairs are drawn at random among those that leave the fewest trials with information that should
+    be removed: a partner whose right answer is one of the two words that are compared or, less bad,
+    whose tile is at the same place.
 
     Returns:
         The partner's index, per trial.
@@ -34,7 +34,7 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
         for column, other in enumerate(trials):
             if row == column:
                 cost[row, column] = np.inf
-            # One word more is worse than all that chance and places can add up to.
+            # One word more is worse than everything that chance and places can add up to.
             elif compared.intersection(other.words[other.expected[source]]):
                 cost[row, column] += 4 * len(trials) ** 2
             elif trial.tile is not None and trial.tile == other.tile:
@@ -43,23 +43,24 @@ def partners(trials: Sequence[Trial], source: str, target: str, seed: int = 0) -
 
 
 def with_partners(trials, source: str, target: str, seed: int) -> list[Trial]:
-    """The trials, each with its partner's source picture, and the question about it, as a further
-    condition."""
+    """The trials, each with its partner's source picture and question as a further condition."""
     kept = dict.fromkeys(("clean", source, target))
-    made = []
+    resampled = []
     for trial, index in zip(trials, partners(trials, source, target, seed)):
         partner = trials[index]
-        asked = {name: trial.asked(name) for name in kept} | {RESAMPLED: partner.asked(source)}
-        made.append(
+        prompts = {name: trial.asked(name) for name in kept} | {RESAMPLED: partner.asked(source)}
+        resampled.append(
             replace(
                 trial,
-                # Without the other conditions: to be equal to one of those would be nothing to warn
-                # of.
+                # Without the other conditions, since a picture equal to one of them needs no
+                # warning.
                 images={name: trial.sources[name] for name in kept}
                 | {RESAMPLED: partner.sources[source]},
                 expected={condition: trial.expected[condition] for condition in (source, target)},
-                prompts={name: prompt for name, prompt in asked.items() if prompt != trial.prompt},
+                prompts={
+                    name: prompt for name, prompt in prompts.items() if prompt != trial.prompt
+                },
                 boxes={name: boxes for name, boxes in trial.boxes.items() if name in kept},
             )
         )
-    return made
+    return resampled

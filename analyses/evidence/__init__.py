@@ -1,18 +1,19 @@
 """From patching every head to a verdict per head and prediction.
 
-1. A hypothesis is made of predictions, each of claims about a word's logit when one head is patched
-   (`rgb_circuit.hypothesis`).
-2. Each sweep that they need is run once, for every head, however many predictions share it.
-3. Every claim is tested with the trials as replicates; a prediction's p is its weakest claim's.
+1. A hypothesis consists of predictions, and each prediction of claims about a word's logit when one
+   head is patched (`rgb_circuit.hypothesis`).
+2. Each sweep runs once for every head, however many predictions share it.
+3. Every claim is tested with the trials as replicates; a prediction's p is that of its weakest
+   claim.
 
-What a word's logit is read against, what the gap is, and what words that are alike do: `.effects`.
+`.effects` explains the control that a word's logit is read against, the gap, and similar words.
 
-**A gap that is not there.** A model that does not answer by what the pictures show has no gap, and
-a fraction of what chance leaves can be anything. So the gap must first be shown to be positive on
-the very trials that test the heads (`rgb_circuit.statistics.shown_to_fall`), and be
-`.verdict.LEAST_GAP` logits or more: of many models without one, some show a small gap by chance.
-Where it is not, what a prediction asks for means nothing: it is void (p = 1, does not hold), and
-the restored fraction is missing. The effect and its interval are measured all the same, and shown.
+**A missing gap.** A model whose answer does not depend on the picture has no gap, and a fraction of
+what chance leaves can be anything. So the gap must first be shown to be positive on the same trials
+that test the heads (`rgb_circuit.statistics.shown_to_fall`), and be `.verdict.LEAST_GAP` logits or
+more: among many models without a gap, some show a small one by chance. Without a gap a prediction
+is void (p = 1, does not hold), and the restored fraction is missing. The effect and its interval
+are reported all the same.
 
 | claim | shown by rejecting that the mean effect is | or that so few trials lie inside that |
 |---|---|---|
@@ -28,54 +29,53 @@ the restored fraction is missing. The effect and its interval are measured all t
 Its threshold is half the margin of "none": of the order of what "none" excludes, yet within reach
 of a single head in a large model.
 
-**Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`), p
-being twice the smaller: a stray trial in which the picture confused the model moves the mean and
-its error, and is one of 32 to a count. No more than one trial of four of any word that the clean
-picture shows, or of the claim, may lie outside, and the count does not speak where the mean is
-shown to lie beyond the margin. Absences are refuted by the mean, or where in most trials the effect
-lies beyond the margin, on one side.
+**Absences** are shown by the mean or by a count of trials (`rgb_circuit.statistics.absence`); p is
+twice the smaller p of the two. A stray trial in which the picture confused the model moves the mean
+and its error, but is only one trial in 32 to a count. For each word of the claim and of the
+clean picture, at most one trial in four may lie outside the margin. The count is ignored if the
+mean is shown to lie beyond the margin. Absences are refuted by the mean, or if in most trials the
+effect lies beyond the margin, on one side.
 
-**Above others.** Who raises many words raises a claim's word above the mean of the controls. Here
-it must rise above each of them, for each word that the head is shown to serve: there it is held
-against the control word that rises most in trials of that word. It is not shown either where
-another word does as well for such a word (by the mean over its trials), or is shown to do better,
-by ``margin`` of the gap, for any.
+**Above others.** A head that raises many words also raises a claim's word above the mean of the
+controls. Under this claim the word must rise above each control, for each word that the head is
+shown to serve: in trials of such a word, the test is against the control word that rises most. The
+claim fails if another word rises as well for such a word (by the mean over its trials), or if for
+any word another is shown to rise more, by ``margin`` of the gap.
 
 **Tests** of means are one-sided t tests within strata (`rgb_circuit.statistics.t_p`), and intervals
 are those of the same t. The strata of a claim are the words that it is about: in the RGB game odd
-colours for "odd up", backgrounds for "background up". These are not drawn at random but all used
-equally often, so that what a head does for one of them and not for another is no noise.
+colours for "odd up", backgrounds for "background up". The words are not drawn at random but all
+used equally often, so a difference between a head's effects on them is not noise.
 
 **Three states.** A prediction's p is the largest of its claims' (the intersection–union test,
-Berger 1982). It *holds* where q ≤ level, with q Benjamini–Hochberg over heads, prediction by
-prediction. It is *refuted* where the opposite of one of its claims is shown, with the smallest p of
-these times the number of claims, corrected over heads as well; and *undecided* else: then
-``trials_to_decide`` says how many trials would do, if effects go on as on these. ``holds`` is False
-for both.
+Berger 1982). It *holds* if q ≤ level, where q is Benjamini–Hochberg over heads, prediction by
+prediction. It is *refuted* if the opposite of one of its claims is shown; that p is the smallest
+over the claims, times their number, and is corrected over heads as well. Otherwise it is
+*undecided*, and ``trials_to_decide`` says how many trials would decide if effects stay the same.
+``holds`` is False in both cases.
 
-**A role** is shown where all its predictions are. Its p is the largest of theirs, its q
-Benjamini–Hochberg over heads: where every prediction of a role holds, the weakest has the role's q,
+**A role** is shown if all its predictions are. Its p is the largest of theirs, its q
+Benjamini–Hochberg over heads. If every prediction of a role holds, the weakest gets the role's q,
 if that is larger, so that `heads` keeps the false discovery rate of roles. A prediction that may
 stand in for another (``instead_of``) is another way of meeting it: the smaller p of the two counts,
-twice.
+doubled.
 
 With ``split``, the first half of the trials *finds* rows (p ≤ level, uncorrected) and the second
-half *tests* those: effect, interval, p and q are the second half's, and the correction is over the
-rows that were found. Only claims of effects have to be found: finding is choosing among many heads
-the few that do something, and an absence, which nearly every head shows, chooses none. It is tested
-on the second half like any other claim. Put trials of your own into random order first.
+half *tests* those: effect, interval, p and q come from the second half, corrected over the rows
+that were found. Only claims of effects take part in finding, which picks the few heads that do
+something. Nearly every head shows an absence, so absences pick none; they are tested on the second
+half like any other claim. Put your own trials into random order first.
 
-**Positions.** Heads are restored at [end] unless other ``positions`` are asked for, and then heads
-are frozen at the same ones. Every prediction means there what it means at [end], since logits are
-read at [end] either way: a circuit whose work is done at the question's words is found at "all" and
-"text", and of it [end] shows only the head that brings the answer there. A head that works at some
-of the positions alone is found with these; one that only makes ready what others read, as heads
-over the picture do, has no role anywhere.
+**Positions.** Heads are restored and frozen at [end] unless other ``positions`` are given. Every
+prediction means the same there as at [end], since logits are read at [end] either way. If a circuit
+works at the question's words, "all" and "text" find it; [end] shows only the head that brings its
+answer there. A head that works at only some positions is found with these. A head that only
+prepares what others read, as heads over the picture do, has no role at any positions.
 
 **Frozen heads.** Predictions about a route freeze the heads of another hypothesis: `.frozen`.
 
-A trial that the model answers wrongly is one where the circuit was not at work; ``only_correct``
-leaves it out.
+In a trial that the model answers wrongly, the circuit was not at work; ``only_correct`` leaves such
+trials out.
 """
 
 import warnings
@@ -124,10 +124,10 @@ def examine(
     progress: bool = True,
     **options,
 ) -> pd.DataFrame:
-    """Test every prediction of some hypotheses on every head.
+    """Test every prediction of several hypotheses on every head.
 
     Args:
-        hypotheses: each is corrected for by itself.
+        hypotheses: those that the task ships with are corrected for separately, others together.
         progress: show bars.
         options: ``task, checks, frozen, margin, least, level, split, only_correct, positions``, as
             `steps` takes them.
@@ -136,23 +136,23 @@ def examine(
         A row per head × prediction: ``layer, head, prediction, expected, effect, ci_low, ci_high``
         (logits; mean over trials and its 95 % t interval within strata), ``p_value, q_value, n``
         (trials tested on), ``holds``; then ``state`` ("holds", "refuted", "undecided"),
-        ``trials_to_decide`` (trials to give for an answer, 4 times of 5; infinite where the effect
-        lies on the threshold, missing where there is an answer or nothing to answer), ``void`` (why
-        nothing can be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all
-        trials, "no word" to read, "not lined up" where prompts differ in length),
-        ``restored_fraction`` (missing without a gap), ``share, share_low, share_high`` (of the
-        head's effect that goes the way that is asked for; missing where none is), ``answer`` (role
-        that the effect is on), ``words`` (for which of its words the effect is shown by itself,
-        where not for all), ``weakest`` (the claim with the largest p), ``outside`` (trials in which
-        an effect that should be absent is not, the most of any claim), ``stray`` (the trial of them
-        that lies furthest outside, where they are few enough to be strays; else empty), ``found``
-        (the claimed effects have p ≤ level on the trials that find; without a split that is all of
-        them), ``frozen`` (the head is one of those that routes are told by), ``wrong`` (trials
-        given that the model answered wrongly).
+        ``trials_to_decide`` (trials needed to decide, 4 times out of 5; infinite if the effect lies
+        on the threshold, missing if the prediction is decided or void), ``void`` (why nothing can
+        be tested, else empty: "no gap", "no extractor" to freeze, "one word" in all trials, "no
+        word" to read, "not lined up" if prompts differ in length), ``restored_fraction`` (missing
+        without a gap), ``share, share_low, share_high`` (the share of the head's effect that takes
+        the claimed route; missing if none is claimed), ``answer`` (role that the effect is on),
+        ``words`` (the words for which the effect is shown separately, if not for all), ``weakest``
+        (the claim with the largest p), ``outside`` (trials in which an effect that should be absent
+        is not, the most of any claim), ``stray`` (of these, the trial that lies furthest outside,
+        if they are few enough to be strays; else empty), ``found`` (the claimed effects have p ≤
+        level on the trials that find heads; without a split, on all of them), ``frozen`` (whether
+        the head is among those frozen for predictions about routes), ``wrong`` (number of given
+        trials that the model answered wrongly).
 
     Raises:
         InputError: too few trials, a picture or word that a prediction needs and a trial lacks, or
-            a role or condition that the task does not have, before any forward.
+            a role or condition that the task lacks; all before any forward.
 
     Examples:
         >>> from analyses.evidence import examine, heads
@@ -171,7 +171,7 @@ def examine(
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):
         given = len(trials)
-        # With none right there is nothing to leave out.
+        # If no trial is right, leaving out the wrong ones leaves nothing.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warnings.warn(
             f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
@@ -197,27 +197,27 @@ def steps(
     only_correct: bool = False,
     positions: str | Sequence[int] = "end",
 ) -> Steps[pd.DataFrame]:
-    """`examine` as steps: every sweep with nothing frozen; stand-ins, where heads are frozen; then
-    the sweeps with frozen heads.
+    """`examine` as steps: every sweep with nothing frozen; stand-ins, if heads are frozen; then the
+    sweeps with frozen heads.
 
     Args:
-        task: that the trials are of; by default `rgb_circuit.stimuli.tasks.task_of` says.
-        checks: predictions that are corrected for by themselves.
-        frozen: group (what ``through the …`` names) → (layer, head) pairs to freeze in the sweeps
+        task: of the trials; by default the task from `rgb_circuit.stimuli.tasks.task_of`.
+        checks: predictions that are corrected for separately.
+        frozen: group (the name in ``through the …``) → (layer, head) pairs to freeze in the sweeps
             that ask for it, and no others; by default those that the hypothesis of that name finds
             on the same trials. Without any, predictions about what goes through or past them are
             void: their effect is NaN and their p is 1.
         margin: fraction of the gap up to which an effect counts as none.
         least: fraction of the gap that an effect must exceed to count as up or down; at most
             ``margin``.
-        level: false discovery rate, of a prediction's heads and of a role's.
+        level: false discovery rate over heads, for each prediction and each role.
         split: find on the first half of the trials, test on the second.
         only_correct: leave out trials with any picture that the model answers wrongly; they are
-            counted either way.
+            counted in any case.
         positions: where heads are restored and frozen, as in `rgb_circuit.patch_heads`.
     """
     rules = Rules(margin, least, level, split)
-    found, trials, held, wrong = yield from measuring(
+    results, trials, held, wrong = yield from measuring(
         model,
         trials,
         hypotheses,
@@ -228,19 +228,19 @@ def steps(
         only_correct=only_correct,
         positions=positions,
     )
-    frame = judge_hypotheses(found, hypotheses, checks, rules)
+    frame = judge_hypotheses(results, hypotheses, checks, rules)
     named = ["", *(trial.name for trial in trials)]
     frame["stray"] = [named[1 + number] for number in frame["stray"]]
     frame["frozen"] = [head in held for head in zip(frame["layer"], frame["head"])]
     frame["wrong"] = wrong
-    tested = found.replicates.halves()[1] if split else found.replicates.all
+    tested = results.replicates.halves()[1] if split else results.replicates.all
     apart = [
-        found.replicates.by_answer(found.words_of(prediction.claims[0]), tested)
+        results.replicates.by_answer(results.words_of(prediction.claims[0]), tested)
         for hypothesis in hypotheses
         for prediction in hypothesis.predictions
     ]
     parts = max(apart, key=len, default=[tested])
-    frame.attrs["answers"] = len(parts), min(map(found.replicates.n, parts))
+    frame.attrs["answers"] = len(parts), min(map(results.replicates.n, parts))
     return with_trials(frame, len(tested))
 
 
@@ -256,53 +256,57 @@ def measuring(
     only_correct: bool = False,
     positions: str | Sequence[int] = "end",
 ) -> Steps[tuple[Measured, list[rgb.Trial], set[Head], int]]:
-    """`steps` up to the verdicts: what was measured, the trials that it is of, the heads that were
-    frozen, and how many trials were answered wrongly."""
+    """`steps` up to the verdicts: the measured effects, their trials, the frozen heads, and the
+    number of trials answered wrongly."""
     trials, positions = (
         as_trials(trials),
         positions if isinstance(positions, str) else tuple(positions),
     )
     task = task or task_of(trials)
     groups = list(dict.fromkeys(group for hypothesis in hypotheses for group in hypothesis.groups))
-    given = {name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()}
-    finders = {name: _finders(task, hypotheses, name) for name in groups if name not in given}
+    frozen_by_group = {
+        name: check_heads(model, list(heads)) for name, heads in (frozen or {}).items()
+    }
+    finders = {
+        name: _finders(task, hypotheses, name) for name in groups if name not in frozen_by_group
+    }
     needed = _needed(hypotheses, checks, finders)
     _check_number(task, len(trials), rules)
     _check(task, trials, needed)
 
-    played, wanted, gaps, looks = asked(task, model, trials, needed, positions)
+    played, sweeps, gaps, looks = asked(task, model, trials, needed, positions)
     if only_correct:
         [answers] = yield [played]
         right = answered_right(trials, answers)
         wrong = len(trials) - len(right)
         trials = right
         _check_number(task, len(trials), rules, left_out=wrong)
-        _, wanted, gaps, looks = asked(task, model, trials, needed, positions)
-        frames = yield [*wanted.values(), *gaps, *looks.values()]
+        _, sweeps, gaps, looks = asked(task, model, trials, needed, positions)
+        frames = yield [*sweeps.values(), *gaps, *looks.values()]
     else:
-        answers, *frames = yield [played, *wanted.values(), *gaps, *looks.values()]
+        answers, *frames = yield [played, *sweeps.values(), *gaps, *looks.values()]
         wrong = len(trials) - len(answered_right(trials, answers))
 
     trials = with_controls(task, model, trials)
-    shares = dict(zip(looks, frames[len(wanted) + len(gaps) :]))
-    found = measured(task, model, trials, dict(zip(wanted, frames)))
-    found = replace(found, looks=looked_at(about_attention(needed), shares, trials))
-    for frame in frames[len(wanted) : len(wanted) + len(gaps)]:
+    shares = dict(zip(looks, frames[len(sweeps) + len(gaps) :]))
+    results = measured(task, model, trials, dict(zip(sweeps, frames)))
+    results = replace(results, looks=looked_at(about_attention(needed), shares, trials))
+    for frame in frames[len(sweeps) : len(sweeps) + len(gaps)]:
         for condition, logits in played_logits(task, frame, trials).items():
-            found.logits.setdefault(condition, logits)
-    held = {head for heads in given.values() for head in heads}
+            results.logits.setdefault(condition, logits)
+    held = {head for heads in frozen_by_group.values() for head in heads}
     tested = _needed(hypotheses, checks, {})
     for group in groups:
         heads = (
-            given[group]
-            if group in given
-            else (yield from frozen_heads(trials, found, finders[group], rules, positions))
+            frozen_by_group[group]
+            if group in frozen_by_group
+            else (yield from frozen_heads(trials, results, finders[group], rules, positions))
         )
         held.update(heads)
-        found.effects.update(
-            (yield from through_and_past(trials, found, tested, group, heads, positions))
+        results.effects.update(
+            (yield from through_and_past(trials, results, tested, group, heads, positions))
         )
-    return found, trials, held, wrong
+    return results, trials, held, wrong
 
 
 def needs(
@@ -314,8 +318,8 @@ def needs(
     checks: Sequence[Prediction] = (),
     positions: str | Sequence[int] = "end",
 ) -> list[Measurement]:
-    """What `steps` asks of each trial by itself: all but the sweeps with frozen heads, which all
-    trials choose.
+    """The measurements of `steps` that need one trial at a time: all but the sweeps with frozen
+    heads, since choosing those heads takes all trials.
 
     Raises:
         InputError: a picture or word that a trial lacks.
@@ -332,12 +336,12 @@ def needs(
 
 
 def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[str], list[str]]:
-    """The pictures and the answers that a prediction needs and a trial lacks."""
+    """The pictures and answers that a prediction needs and a trial lacks."""
     pictures, answers = dict.fromkeys(["clean", *shown([prediction])]), {}
     for claim in about_words([prediction]):
         # Without a word for "nothing is odd" a prediction about it is void.
-        own = [claim.role] if task.roles[claim.role].word is None else []
-        answers |= dict.fromkeys((task.right, *own))
+        named = [claim.role] if task.roles[claim.role].word is None else []
+        answers |= dict.fromkeys((task.right, *named))
         controls = task.controls(claim.sweep.target)
         if not any(role in trial.answers for role in controls):
             answers |= dict.fromkeys(controls[-1:])
@@ -347,8 +351,8 @@ def missing(task: Task, trial: rgb.Trial, prediction: Prediction) -> tuple[list[
 
 
 def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
-    """The (layer, head) pairs for which every prediction of a hypothesis holds, or one that may
-    stand in for it, and every one under ``not`` is refuted."""
+    """The (layer, head) pairs that meet a hypothesis: every prediction holds, or one that may stand
+    in for it, and every prediction under ``not`` is refuted."""
     names = [prediction.name for prediction in hypothesis.predictions]
     if missing := sorted(set(names) - set(evidence["prediction"])):
         raise rgb.InputError(
@@ -356,11 +360,11 @@ def heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[Head]:
             "of the same analysis returned"
         )
     holds = by_prediction(evidence, "holds")
-    every = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
+    met = np.logical_and.reduce([holds[slot].any(axis=1) for slot in hypothesis.slots])
     if hypothesis.refutes:
         state = by_prediction(evidence, "state")
-        every &= (state[list(hypothesis.refutes)] == "refuted").all(axis=1).to_numpy()
-    return [Head(int(layer), int(head)) for layer, head in holds.index[every]]
+        met &= (state[list(hypothesis.refutes)] == "refuted").all(axis=1).to_numpy()
+    return [Head(int(layer), int(head)) for layer, head in holds.index[met]]
 
 
 def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -369,7 +373,8 @@ def by_prediction(evidence: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _finders(task, hypotheses, group):
-    """The predictions that find a group of heads: of a hypothesis at hand, else of the task's."""
+    """The predictions that find a group of heads: from the given hypotheses, else from the
+    task's."""
     for hypothesis in (*hypotheses, *task.hypotheses):
         if hypothesis.short == group:
             return hypothesis.finders
@@ -386,7 +391,7 @@ def _needed(hypotheses, checks, finders):
 
 
 def _check(task, trials, predictions):
-    """Raise InputError unless task and trials have what the predictions need."""
+    """Raise InputError if the task or a trial lacks what the predictions need."""
     for prediction in predictions:
         task.check(prediction)
         for trial in trials:
@@ -410,7 +415,7 @@ def _check_number(task, n, rules, left_out=0):
     fewest = fewest_trials(rules.level) * (2 if rules.split else 1)
     if n < fewest:
         halves = ", half of them to find heads and half to test them" if rules.split else ""
-        some = (
+        remaining = (
             f"{left_out} answered wrongly are left out and {n} remain"
             if left_out
             else f"there are {n}"
@@ -419,6 +424,6 @@ def _check_number(task, n, rules, left_out=0):
         if not task.is_game:
             more = "add trials of other pictures"
         raise NotApplicable(
-            f"too few trials: {some}, and no test can reach {rules.level} with fewer than "
+            f"too few trials: {remaining}, and no test can reach {rules.level} with fewer than "
             f"{fewest}{halves}; {more}"
         )

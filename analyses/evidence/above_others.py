@@ -1,7 +1,7 @@
-"""Whether a head raises a word above every other one, not above their mean alone.
+"""Whether a head raises a word above every other word, not only above their mean.
 
-A head that says how bright a tile is raises black for a blue one, and blue as well: above the mean
-of all words, yet not above each.
+A head that tells how bright a tile is raises both black and blue for a blue tile: above the mean of
+all words, yet not above each.
 """
 
 import numpy as np
@@ -18,42 +18,43 @@ def above_others(
     margin: float,
     level: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By how much a word rises above the others, and whether one of them does as well.
+    """How far a word rises above the others, and whether one of them rises as well.
 
     Args:
         own: effects on the word, (trials, heads).
-        others: on the others, (trials, heads, columns).
-        words: which word a column has in a trial, empty where the trial has none, (trials,
+        others: effects on the other words, (trials, heads, columns).
+        words: the word of each column in a trial, empty where the trial has none, (trials,
             columns).
         relative: effects on the word relative to the mean of the others, (trials, heads).
         strata: the word itself in every trial, (trials,), or None.
-        some: a rise that counts.
-        margin: by how much another word must be shown to rise more where the head serves nothing.
-        level: of what is shown.
+        some: the least rise that counts.
+        margin: how much more another word must be shown to rise where the head serves nothing.
+        level: significance level.
 
     Returns:
-        ``ahead``, (trials, heads): in strata that the head is shown to serve, above the other word
-        that rises most there, and ``relative`` elsewhere. ``as_well``, (heads,): whether in a
-        stratum that it serves the mean over another word is ``some`` or less; or in any, that word
-        is shown to rise more by ``margin``. ``against``, (heads,): p of none rising more by that.
+        ``ahead``, (trials, heads): in strata that the head is shown to serve, the rise above the
+        other word that rises most there; ``relative`` elsewhere. ``as_well``, (heads,): whether in
+        a stratum that the head serves the mean lead over another word is ``some`` or less, or in
+        any stratum another word is shown to rise more by ``margin``. ``against``, (heads,): p value
+        for no word rising more by ``margin``.
     """
-    # With a trial of each, nothing can be said of one.
+    # A stratum with a single trial has no spread to test, so all trials become one stratum.
     alone = strata is None or np.unique(strata, return_counts=True)[1].min() < 2
     labels = np.full(len(own), "") if alone else np.asarray(strata)
     served = serves(relative, labels, some, level)
     ahead, as_well = np.empty_like(own), np.zeros(own.shape[1], dtype=bool)
     behind, pairs = [], []
     for number, stratum in enumerate(np.unique(labels)):
-        here = labels == stratum
-        lead, said = own[here][..., None] - others[here], words[here]
-        names = [word for word in np.unique(said) if word]
-        # (words, heads): of each word, over the trials that have it.
-        means = np.stack([_where(lead, said == word).mean(0) for word in names])
+        in_stratum = labels == stratum
+        lead, words_here = own[in_stratum][..., None] - others[in_stratum], words[in_stratum]
+        names = [word for word in np.unique(words_here) if word]
+        # (words, heads): the mean lead over each word, in the trials that have it.
+        means = np.stack([_where(lead, words_here == word).mean(0) for word in names])
         as_well |= served[number] & (means.min(0) <= some)
-        first = _beside_first(lead, said, names, means.argsort(0))
-        ahead[here] = np.where(served[number], first, relative[here])
+        first = _beside_first(lead, words_here, names, means.argsort(0))
+        ahead[in_stratum] = np.where(served[number], first, relative[in_stratum])
         for word in names:
-            behind.append(_where(-lead - margin, said == word))
+            behind.append(_where(-lead - margin, words_here == word))
             pairs += [f"{stratum} {word}"] * len(behind[-1])
     against = _any_p(np.concatenate(behind), np.array(pairs))
     return ahead, as_well | (against <= level), against
@@ -67,7 +68,7 @@ def serves(effects: np.ndarray, strata: np.ndarray, some: float, level: float) -
 
 
 def _any_p(effects, strata):
-    """(heads,): p of a mean of zero or less in every stratum (Bonferroni)."""
+    """p value for a mean of zero or less in every stratum, (heads,) (Bonferroni)."""
     names, counts = np.unique(strata, return_counts=True)
     several = np.isin(strata, names[counts > 1])
     if not several.any():
@@ -77,7 +78,7 @@ def _any_p(effects, strata):
 
 
 def _p_by_stratum(effects, strata):
-    """(strata, heads): p of a mean of zero or less, with the spread within all of them."""
+    """p value for a mean of zero or less, (strata, heads), with the spread within all strata."""
     names, counts = np.unique(strata, return_counts=True)
     means = np.stack([effects[strata == name].mean(0) for name in names])
     spread = sum(((effects[strata == name] - mean) ** 2).sum(0) for name, mean in zip(names, means))
@@ -88,24 +89,24 @@ def _p_by_stratum(effects, strata):
 
 
 def _where(values, chosen):
-    """Of (trials, heads, columns) those that are chosen, (trials, columns): (chosen, heads)."""
+    """Select from (trials, heads, columns) by (trials, columns): (selected, heads)."""
     trial, column = np.nonzero(chosen)
     return values[trial, :, column]
 
 
 def _beside_first(lead, words, names, order):
-    """(trials, heads): the lead over the first word in a head's order that the trial has.
+    """The lead over the first word in a head's order that the trial has, (trials, heads).
 
     Args:
         lead: (trials, heads, columns).
         words: of the columns, (trials, columns).
-        names: of the words.
-        order: indices into the names, (words, heads).
+        names: the distinct words.
+        order: indices into ``names``, (words, heads).
     """
-    found = np.full(lead.shape[:2], np.nan)
+    leads = np.full(lead.shape[:2], np.nan)
     for rank in order:
-        # (trials, heads, columns): where the word of this rank is.
+        # (trials, heads, columns): whether the column has the word of this rank.
         has = words[:, None, :] == np.array(names)[rank][None, :, None]
         value = np.take_along_axis(lead, has.argmax(-1)[..., None], -1)[..., 0]
-        found = np.where(np.isnan(found) & has.any(-1), value, found)
-    return found
+        leads = np.where(np.isnan(leads) & has.any(-1), value, leads)
+    return leads

@@ -1,4 +1,4 @@
-"""What some predictions need, as what is to be measured."""
+"""The measurements that predictions need."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,13 +17,13 @@ from .looks import shares_asked
 
 
 class Swept(PatchedHeads):
-    """Every head restored; of runs without positions in common nothing."""
+    """A sweep of every head, which measures nothing if its runs have no positions in common."""
 
     excused = (NotLinedUp,)
 
     @property
     def lines_up(self) -> bool:
-        """Whether runs have positions in common, whatever tokens a model makes of pictures."""
+        """Whether the runs have positions in common, however the model tokenizes pictures."""
         (edit,) = self.edits[0]
         return (edit.positions == "end" and not edit.remade) or not any(
             len({(trial.asked(name), trial.sizes[name]) for name in self.conditions}) > 1
@@ -32,7 +32,7 @@ class Swept(PatchedHeads):
 
 
 def with_controls(task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial]) -> list[rgb.Trial]:
-    """`Task.with_controls`, with the words that the model can be asked for."""
+    """`Task.with_controls`, with the words that the model can say."""
     prompts = map(model.prompt, task.questions)
     return task.with_controls(trials, words_for(model, task), prompts)
 
@@ -44,8 +44,8 @@ def asked(
     predictions: Sequence[Prediction],
     positions: str | Sequence[int],
 ) -> tuple[Played, dict[Sweep, Swept], list[Measurement], dict]:
-    """What some predictions need, as what is to be measured: the answers; sweep → every head
-    restored; the pictures that gaps are between; condition → where heads look."""
+    """The measurements that predictions need: the answers; sweep → every head restored; pictures
+    that only gaps need; condition → where heads look."""
     sweeps = _sweeps(task, model, trials, predictions, positions)
     return (
         _played(trials, predictions),
@@ -56,7 +56,7 @@ def asked(
 
 
 def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, Swept]:
-    """Every sweep that some predictions need, with nothing frozen, as what is to be measured."""
+    """Every sweep that predictions need, with nothing frozen, as a measurement."""
     trials = with_controls(task, model, trials)
     wanted = dict.fromkeys(
         sweep for claim in about_words(predictions) for sweep in sweeps_of(claim)
@@ -77,14 +77,14 @@ def _sweeps(task, model, trials, predictions, positions) -> dict[Sweep, Swept]:
 
 
 def sweeps_of(claim: Claim) -> list[Sweep]:
-    """What is measured for a claim, with nothing frozen."""
+    """The sweeps to measure for a claim, with nothing frozen."""
     whole = claim.sweep.whole
     return [whole, replace(whole, without="")] if claim.expected == "below half" else [whole]
 
 
 def _gaps(task, model, trials, predictions, asked) -> list[Measurement]:
-    """What measures the pictures that gaps are between, where no sweep shows them but some that may
-    be refused; ``asked``: of each sweep."""
+    """Measurements of the pictures that gaps are between, unless a sweep that cannot be refused
+    shows them; ``asked``: sweep → its measurement."""
     sweeps = [claim.sweep for claim in about_words(predictions)]
     measured = [sweep for sweep in sweeps if asked[sweep.whole].lines_up]
     swept = {condition for sweep in measured for condition in pictures_of(sweep)}
@@ -94,6 +94,6 @@ def _gaps(task, model, trials, predictions, asked) -> list[Measurement]:
 
 
 def _played(trials, predictions):
-    """What the model answers to the pictures that the predictions use."""
+    """The measurement of the model's answers to the pictures that the predictions use."""
     wanted = {"clean", *shown(predictions)}
     return Played(tuple(trials), tuple(name for name in trials[0].images if name in wanted))

@@ -1,6 +1,6 @@
 """The tests of one claim, on trials that are tested together.
 
-How claims are tested, and why so: `analyses.evidence`.
+`analyses.evidence` explains how claims are tested, and why.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from .rules import Rules
 def tests_of(
     measured: Measured, claim: Claim | Look, rules: Rules, used: np.ndarray
 ) -> list[Tests | Untested | OneWord]:
-    """The tests of a claim on some of the trials: one, or one in each answer, of which each must
-    show it."""
+    """The tests of a claim on the trials ``used``: one, or one for each answer, all of which must
+    show the claim."""
     if measured.replicates.too_few(measured.words_of(claim), used):
         return [Untested(len(measured.heads))]
     gap = abs(measured.mean_gap(claim, used))
-    some, none = rules.least * gap, rules.margin * gap
+    least, margin = rules.least * gap, rules.margin * gap
     parts = measured.replicates.by_answer(measured.words_of(claim), used)
     if claim.expected == "biased":
         return [
-            OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], some)
+            OneWord([measured.observed(measured.tested(claim), claim, own) for own in parts], least)
         ]
     return [
-        Tests(measured, claim, some, none, rules.level, own, len(used) / len(own)) for own in parts
+        Tests(measured, claim, least, margin, rules.level, own, len(used) / len(own))
+        for own in parts
     ]
 
 
@@ -42,10 +43,10 @@ class Tests:
 
     Attributes:
         shown, refuted: p values of the claim and of its opposite, (heads,).
-        over: of an absence, by how much each cluster lies outside the margin, negative inside,
+        over: for an absence, how far each cluster lies outside the margin, negative inside,
             (clusters, heads); else None.
         first: the number of each cluster's first trial, (clusters,).
-        share: how many trials there are for each that is tested here.
+        share: the ratio of all trials to those tested here.
     """
 
     def __init__(self, measured, claim, some, none, level, used, share):
@@ -73,11 +74,11 @@ class Tests:
             BELOW_MEDIAN: [(0, 1)],
         }[claim.expected]
         if np.isnan(effects).any():
-            # Nothing could be frozen or read, so nothing is shown.
+            # If nothing could be frozen or read, nothing is shown.
             effects = np.zeros_like(effects)
         self.n = len(effects)
         mean, self.error, _ = within_strata(effects, strata)
-        # By how much the mean is on the claim's side in each test, (tests, heads).
+        # How far the mean is on the claim's side in each test, (tests, heads).
         self.margins = np.stack([side * (mean - value) for value, side in self.sides])
         toward = [t_p(side * (effects - value), "greater", strata) for value, side in self.sides]
         away = [t_p(side * (effects - value), "less", strata) for value, side in self.sides]
@@ -91,11 +92,11 @@ class Tests:
             self._count(effects, measured.factors(claim, used), level)
 
     def _count(self, effects, factors, level):
-        """Let the trials speak beside their mean."""
+        """Combine the test of the mean with a count of the trials."""
         outside = [side * (value - effects) for value, side in self.sides]
         self.over, self.factors = np.max(outside, axis=0), factors
         self.beyond = [over > 0 for over in outside]
-        # A mean that is shown to lie beyond is more than a few strays.
+        # If the mean is shown to lie beyond the margin, the trials outside are no mere strays.
         self.vetoed = self.refuted <= level
         counted = np.where(self.vetoed, 1, mostly_p(self.over < 0, factors))
         median = len(self.sides) * np.min(
@@ -105,8 +106,8 @@ class Tests:
         self.refuted = np.minimum(1, 2 * np.minimum(self.refuted, median))
 
     def trials_to_show(self, level) -> np.ndarray:
-        """(heads,): with how many trials ``shown`` would reach a level, if effects stay as they
-        are; infinite where they are not on the claim's side."""
+        """The number of trials with which ``shown`` would reach a level if effects stay as they
+        are, (heads,); infinite if they are not on the claim's side."""
         by_mean = trials_needed(
             self.margins, self.error, self.n, level / (1 if self.over is None else 2)
         )
@@ -117,7 +118,7 @@ class Tests:
         return self.share * np.minimum(by_mean, np.where(self.vetoed, np.inf, by_count))
 
     def trials_to_refute(self, level) -> np.ndarray:
-        """(heads,): the same of ``refuted``."""
+        """The same for ``refuted``, (heads,)."""
         level = level / len(self.sides) / (1 if self.over is None else 2)
         by_mean = trials_needed(self.margins, self.error, self.n, level)
         by_mean = np.where(self.margins < 0, by_mean, np.inf).min(0)
@@ -128,7 +129,7 @@ class Tests:
 
 
 class Untested:
-    """What stands for `Tests` where trials are too few: nothing is shown, and nothing refuted."""
+    """Stands in for `Tests` if there are too few trials: nothing is shown, nothing refuted."""
 
     over = None
 
@@ -136,7 +137,7 @@ class Untested:
         self.shown = self.refuted = np.ones(heads)
 
     def trials_to_show(self, level) -> np.ndarray:
-        """Not known."""
+        """Unknown, so infinite."""
         return np.full(len(self.shown), np.inf)
 
     trials_to_refute = trials_to_show
@@ -147,12 +148,11 @@ class OneWord:
     another.
 
     Args:
-        parts: of each answer, effects (clusters, heads) and strata.
-        some: what counts as a move.
+        parts: for each answer, effects (clusters, heads) and strata.
+        some: the least move that counts.
 
     Attributes:
-        shown, refuted: as of `Tests`; that it does not move so is that no answer goes up, or none
-            down.
+        shown, refuted: as in `Tests`; refuted means that no answer goes up, or none goes down.
     """
 
     over = None
@@ -169,18 +169,19 @@ class OneWord:
         self.refuted = np.minimum(1, 2 * neither) if pairs else ones
 
     def _p(self, alternative, value):
-        """(answers, heads): p of a mean of ``value``."""
+        """p values for a mean of ``value``, (answers, heads)."""
         known = [(np.nan_to_num(effects), strata) for effects, strata in self.parts]
         return np.stack([t_p(effects - value, alternative, strata) for effects, strata in known])
 
     def _needed(self, side, value, level):
-        """(answers, heads): trials with which the mean would be shown on a side of ``value``."""
-        found = []
+        """The trials with which the mean would be shown on a side of ``value``, (answers,
+        heads)."""
+        numbers = []
         for effects, strata in self.parts:
             mean, error, _ = within_strata(np.nan_to_num(effects), strata)
             needed = trials_needed(mean - value, error, len(effects), level) * self.n / len(effects)
-            found.append(np.where(side * (mean - value) > 0, needed, np.inf))
-        return np.stack(found)
+            numbers.append(np.where(side * (mean - value) > 0, needed, np.inf))
+        return np.stack(numbers)
 
     def trials_to_show(self, level) -> np.ndarray:
         """See `Tests`."""

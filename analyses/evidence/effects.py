@@ -1,21 +1,20 @@
-"""What the sweeps gave, as arrays: effects of every head on every word, relative to what a claim
-reads them against.
+"""The effects of every head on every word as arrays, relative to the control of a claim.
 
 **A word's logit** is read relative to a *control*: the mean over the words that neither the clean
-nor the target picture shows (`rgb_circuit.task.Task.controls`). What moves all words alike is
-therefore no effect on any of them. Of a task's own trials these are all such words of its
-vocabulary, since a mean of six words wanders less than one word does; in other trials they are
-among the answers. Where pictures leave no such word, as where there are two answers, a word is read
+nor the target picture shows (`rgb_circuit.task.Task.controls`). A change that moves all words alike
+is therefore no effect on any of them. For a task's own trials the control has all such words of the
+task's vocabulary, since a mean of six words wanders less than one word does; for other trials these
+words are among the answers. If the pictures leave no such word, as with two answers, a word is read
 against the best of the others.
 
-**The gap** is what there is to restore: by how much the right answer's logit falls from the clean
-to the other picture (`rgb_circuit.task.Task.changed`). Margins are fractions of its size, and the
+**The gap** is what there is to restore: how far the right answer's logit falls from the clean to
+the other picture (`rgb_circuit.task.Task.changed`). Margins are fractions of its size, and the
 restored fraction is effect / gap.
 
-**Word similarity.** Who writes "blue" raises "purple" too, if a model's words are alike. Averaged
-over trials that is no effect on the odd word, but in each trial it is one, up or down, and an
-absence cannot be shown. So what the only word that a picture shows brings along is taken out of
-absences on words that it does not show: `Measured.without_similarity`.
+**Word similarity.** A head that writes "blue" raises "purple" too, if the model's words are alike.
+Averaged over trials that is no effect on the odd word. But in each trial it is one, up or down, so
+an absence cannot be shown. Absences on words that a picture does not show are therefore tested
+without the lift from the only word that it does show: `Measured.without_similarity`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,19 +35,19 @@ from rgb_circuit.task import Task
 
 @dataclass(frozen=True)
 class Measured:
-    """What the sweeps gave.
+    """What the sweeps measured.
 
     Attributes:
-        task: whose roles the first words are.
+        task: its roles are those of the first words.
         heads: in the order of the effects.
-        effects: sweep → (trials, heads, words), words in the order of `columns`; NaN for one that a
-            trial lacks.
+        effects: sweep → (trials, heads, words), words in the order of `columns`; NaN for a word
+            that the trial lacks.
         logits: condition → (trials, words), of the unpatched runs.
-        words: (trials, words): the words themselves, empty for one that a trial lacks; None if they
-            are not known.
+        words: (trials, words): the words themselves, empty where the trial lacks one; None if
+            unknown.
         replicates: which trials are one observation; by default each is one.
-        looks: claim about attention → by how much each head is on its side, (trials, heads), and by
-            how much it could be, (trials,); see `.looks`.
+        looks: claim about attention → how far each head is on its side, (trials, heads), and how
+            far it could be, (trials,); see `.looks`.
     """
 
     task: Task
@@ -66,7 +65,7 @@ class Measured:
 
     @property
     def n_words(self) -> int:
-        """How many words' logits are kept."""
+        """The number of words whose logits are kept."""
         return next(iter(self.logits.values())).shape[1]
 
     @property
@@ -76,41 +75,40 @@ class Measured:
         return len(next(iter([*self.effects.values(), *sides])))
 
     def effect(self, claim: Claim | Look) -> np.ndarray:
-        """Effects on the claim's word relative to what it is read against, or what is claimed of
-        attention, (trials, heads)."""
+        """Effects on the claim's word relative to its control, or how far attention is on the
+        claim's side, (trials, heads)."""
         if isinstance(claim, Look):
             return self.looks[claim][0]
         return self.on(claim.role, claim.sweep)
 
     def on(self, role: str, sweep: Sweep) -> np.ndarray:
-        """A sweep's effects on a role's word relative to what it is read against, (trials,
-        heads)."""
+        """A sweep's effects on a role's word relative to its control, (trials, heads)."""
         effects = self.effects[sweep]
         if self._controls(role, sweep.target, effects):
             return self._relative(effects, role, sweep.target)
         if sweep.part == "through":
-            # The best of the others need not be the same word in both.
+            # The best other word need not be the same in both runs.
             return self.on(role, sweep.whole) - self.on(role, sweep.other_part)
         before = self.logits[sweep.target][:, None]
         after = self._relative(before + effects, role, sweep.target)
         return after - self._relative(before, role, sweep.target)
 
     def shown(self, claim: Claim | Look) -> np.ndarray:
-        """What is shown of a claim, (trials, heads): `effect`; of a word that moves by the same
-        word whatever is right, such that the mean is half the distance between the answer that it
-        rises in most and the one that it falls in most."""
+        """The effects to report for a claim, (trials, heads): `effect`. For a word that is claimed
+        to move by the same word whatever is right, they are signed such that the mean is half the
+        distance between the answer that it rises in most and the one that it falls in most."""
         effects = self.effect(claim)
         if claim.expected != "biased":
             return effects
         parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
-        means = np.stack([self.observed(effects, claim, own)[0].mean(0) for own in parts])
+        means = np.stack([self.observed(effects, claim, part)[0].mean(0) for part in parts])
         sides = np.zeros_like(effects)
-        for number, own in enumerate(parts):
-            sides[own] = (means.argmax(0) == number).astype(float) - (means.argmin(0) == number)
+        for number, part in enumerate(parts):
+            sides[part] = (means.argmax(0) == number).astype(float) - (means.argmin(0) == number)
         return effects * sides * len(parts) / 2
 
     def tested(self, claim: Claim | Look) -> np.ndarray:
-        """What a claim's tests are about, (trials, heads)."""
+        """The values that a claim's tests are about, (trials, heads)."""
         if isinstance(claim, Look):
             return self.effect(claim)
         if claim.expected == "mostly":
@@ -120,15 +118,16 @@ class Measured:
         return self.without_similarity(claim)
 
     def without_similarity(self, claim: Claim) -> np.ndarray:
-        """`effect`, where the claim is the absence of one on a word that the target does not show,
-        while it shows a single word: without what the two words share, (trials, heads).
+        """`effect` without what similar words share, (trials, heads), for the absence of an effect
+        on a word that the target does not show while it shows exactly one; otherwise `effect`
+        itself.
 
-        How much a word w rises per logit of the shown word b, S[w, b], is a property of the model's
-        words: it is fitted by least squares over all trials whose pictures do not show w, and over
+        S[w, b], how much a word w rises per logit of the shown word b, is a property of the model's
+        words. It is fitted by least squares over all trials whose pictures do not show w and over
         all heads, in trials where they move the shown word at least twice as much as the claim's.
-        In a trial with the claim's word o and the shown word b of which a head writes g, (S[o, b] −
-        mean over the control's words of S[·, b]) · g is taken out; where o is never unshown on b,
-        nothing is.
+        In a trial with the claim's word o and the shown word b, for a head that writes g of b,
+        (S[o, b] − mean over the control's words of S[·, b]) · g is subtracted. Nothing is
+        subtracted if no trial with the shown word b has o among its controls.
         """
         effect, shown = self.effect(claim), self.task.written_alone(claim)
         controls = self._controls(claim.role, claim.sweep.target, self.effects[claim.sweep])
@@ -138,7 +137,7 @@ class Measured:
         relative = values - _mean(values[..., controls])[..., None]
         writes = relative[..., self._index(shown)]
         writes = np.where(np.abs(writes) >= 2 * np.abs(effect), writes, 0)
-        said, ground = (self.words[:, self._index(role)] for role in (claim.role, shown))
+        claimed, ground = (self.words[:, self._index(role)] for role in (claim.role, shown))
         together, alone = {}, {}
         for trial, word in enumerate(ground):
             for column in controls:
@@ -149,23 +148,23 @@ class Measured:
                     )
                     alone[pair] = alone.get(pair, 0) + (writes[trial] ** 2).sum()
         similarity = {pair: together[pair] / alone[pair] for pair in together if alone[pair] > 0}
-        taken = effect.copy()
+        result = effect.copy()
         for trial, word in enumerate(ground):
             control = [
                 similarity.get((self.words[trial, column], word))
                 for column in controls
                 if self.words[trial, column]
             ]
-            if (said[trial], word) in similarity and None not in control:
-                lift = similarity[said[trial], word] - np.mean(np.array(control, dtype=float))
-                taken[trial] -= lift * relative[trial, :, self._index(shown)]
-        return taken
+            if (claimed[trial], word) in similarity and None not in control:
+                lift = similarity[claimed[trial], word] - np.mean(np.array(control, dtype=float))
+                result[trial] -= lift * relative[trial, :, self._index(shown)]
+        return result
 
     def beside_others(self, claim: Claim, used: np.ndarray) -> tuple[Any, ...]:
-        """For `above_others`, each of the trials ``used`` by cluster, those of other words apart:
-        effects on the claim's word, (clusters, heads), and on those that neither picture shows,
-        (clusters, heads, columns), without any, all other words; what these words are, (clusters,
-        columns); `effect`, (clusters, heads); and the strata, (clusters,) or None."""
+        """The arguments of `above_others`, for the trials ``used``, averaged by cluster and by the
+        controls' words: effects on the claim's word, (clusters, heads), and on those that neither
+        picture shows or, without any, on all other words, (clusters, heads, columns); these words,
+        (clusters, columns); `effect`, (clusters, heads); and the strata, (clusters,) or None."""
         values, strata = self.effects[claim.sweep], self.strata(claim)
         columns = self._controls(claim.role, claim.sweep.target, values)
         columns = columns or self._others(claim.role, values)
@@ -182,40 +181,41 @@ class Measured:
         return mean(on_word), mean(others), words[first], mean(self.effect(claim)), strata
 
     def words_of(self, claim: Claim | Look) -> np.ndarray | None:
-        """The claim's word in every trial, (trials,); none of a claim about attention."""
+        """The claim's word in every trial, (trials,); None for a claim about attention."""
         if self.words is None or isinstance(claim, Look):
             return None
         return self.words[:, self._index(claim.role)]
 
     def strata(self, claim: Claim | Look) -> np.ndarray | None:
-        """The claim's word in every trial, with what the trials declare as fixed, (trials,)."""
+        """The claim's word in every trial, with the strata that the trials declare, (trials,)."""
         return self.replicates.strata(self.words_of(claim))
 
     def observed(
         self, values: np.ndarray, claim: Claim | Look, used: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Values of every trial, (trials, …), as (clusters, …) of the trials ``used``, answers
-        weighed alike; and the clusters' strata for a claim."""
+        """The values, (trials, …), of the trials ``used`` as (clusters, …), with equal weight for
+        each answer; and the clusters' strata for a claim."""
         return self.replicates.means(values, self.words_of(claim), used, alike=True)
 
     def p(self, values: np.ndarray, alternative: str, claim: Claim | Look) -> np.ndarray:
-        """(heads,): `t_p` of values of every trial, (trials, heads), the largest of a claim's
-        answers."""
+        """`t_p` of the values, (trials, heads), of all trials: the largest of a claim's answers,
+        (heads,)."""
         parts = self.replicates.by_answer(self.words_of(claim), self.replicates.all)
         observed = [self.observed(values, claim, own) for own in parts]
         return np.max([t_p(effects, alternative, strata) for effects, strata in observed], axis=0)
 
     def factors(self, claim: Claim, used: np.ndarray) -> list[np.ndarray]:
-        """What an absence must hold for each of, by cluster of the trials ``used``: the words of
-        the claim and of what the clean picture shows, and what the trials declare as fixed; each
-        (clusters,)."""
+        """The factors for whose every label an absence must hold, by cluster of the trials
+        ``used``, each (clusters,): the words of the claim and of the roles that the clean picture
+        shows, and the strata that the trials declare."""
         factors = [self.replicates.levels] if self.replicates.levels.any() else []
         if self.words is not None:
-            shown = [
+            shown_roles = [
                 role for role in self.task.roles if role in self.task.conditions["clean"].shows
             ]
             factors += [
-                self.words[:, self._index(role)] for role in dict.fromkeys((claim.role, *shown))
+                self.words[:, self._index(role)]
+                for role in dict.fromkeys((claim.role, *shown_roles))
             ]
         groups = self.replicates.groups(used)
         return [
@@ -223,19 +223,21 @@ class Measured:
         ]
 
     def varies(self, role: str, used: np.ndarray) -> bool:
-        """Whether a role has several words in some trials, as far as they are known."""
+        """Whether a role has several words in the trials ``used``; True if the words are
+        unknown."""
         return self.words is None or len(set(self.words[used, self._index(role)])) > 1
 
     def right(self, condition: str, claim: Claim) -> np.ndarray:
-        """The right answer's logit in an unpatched run, read as the claim's word is, (trials,)."""
+        """The right answer's logit in an unpatched run, read against the claim's control,
+        (trials,)."""
         return self._relative(self.logits[condition], self.task.right, claim.sweep.target)
 
     def fall(self, claim: Claim) -> tuple[np.ndarray, np.ndarray]:
-        """`right` in the clean run, and in that which the claim's gap falls to."""
+        """`right` in the clean run, and in the run that the claim's gap falls to."""
         return self.right("clean", claim), self.right(self.task.changed(claim.sweep), claim)
 
     def gap(self, claim: Claim | Look) -> np.ndarray:
-        """By how much the right answer's logit falls, or the most that attention could be on the
+        """How far the right answer's logit falls, or the furthest that attention could be on the
         claim's side, (trials,)."""
         if isinstance(claim, Look):
             return self.looks[claim][1]
@@ -243,15 +245,16 @@ class Measured:
         return before - after
 
     def mean_gap(self, claim: Claim | Look, used: np.ndarray) -> float:
-        """`gap` over clusters of the trials ``used``, answers weighed alike."""
+        """`gap`, averaged over clusters of the trials ``used`` with equal weight for each
+        answer."""
         return self.observed(self.gap(claim), claim, used)[0].mean()
 
     def _index(self, role):
         return list(self.task.roles).index(role)
 
     def _relative(self, values, role, target):
-        """A role's values, (…,), relative to the control's mean or, without any, to the best of the
-        others; ``values`` (…, words)."""
+        """A role's values, (…,), relative to the control's mean or, without a control, to the best
+        of the others; ``values`` (…, words)."""
         if controls := self._controls(role, target, values):
             return values[..., self._index(role)] - _mean(values[..., controls])
         return values[..., self._index(role)] - np.fmax.reduce(
@@ -259,22 +262,23 @@ class Measured:
         )
 
     def _controls(self, role, target, values):
-        """The columns of the words that a role's control in a target is the mean of."""
-        own = [name for name in self.task.controls(target) if name != role]
-        return [*map(self._index, own), *range(len(self.task.roles), values.shape[-1])]
+        """The columns of the words in a role's control in a target."""
+        roles = [name for name in self.task.controls(target) if name != role]
+        return [*map(self._index, roles), *range(len(self.task.roles), values.shape[-1])]
 
     def _others(self, role, values):
         return [column for column in range(values.shape[-1]) if column != self._index(role)]
 
 
 def _mean(values):
-    """Over the last axis, of what there is."""
+    """Mean over the last axis, ignoring NaN."""
     with np.errstate(invalid="ignore"):
         return np.nansum(values, axis=-1) / (~np.isnan(values)).sum(axis=-1)
 
 
 def columns(task: Task, trials: Sequence[rgb.Trial]) -> list[str]:
-    """The roles whose words' logits are kept: the task's, then what `Task.with_controls` added."""
+    """The roles whose words' logits are kept: the task's, then those that `Task.with_controls`
+    added."""
     added = dict.fromkeys(
         role for trial in trials for role in trial.answers if role.startswith("unshown ")
     )
@@ -284,22 +288,23 @@ def columns(task: Task, trials: Sequence[rgb.Trial]) -> list[str]:
 def measured(
     task: Task, model: rgb.Vlm, trials: Sequence[rgb.Trial], frames: Mapping[Sweep, pd.DataFrame]
 ) -> Measured:
-    """What the sweeps gave; ``frames``: of each, empty where runs have no positions in common."""
+    """The arrays from the sweeps; a sweep's frame is empty if its runs have no positions in
+    common."""
     names = columns(task, trials)
     words = np.array(
         [[trial.answers.get(role, "") for role in names] for trial in trials], dtype=str
     )
-    found = Measured(task, model.heads(), {}, {}, words, replicates=Replicates.of(trials, task))
+    result = Measured(task, model.heads(), {}, {}, words, replicates=Replicates.of(trials, task))
     for sweep, frame in frames.items():
         if frame.empty:
-            found.effects[sweep] = np.full((len(trials), len(found.heads), len(names)), np.nan)
+            result.effects[sweep] = np.full((len(trials), len(result.heads), len(names)), np.nan)
             continue
-        effects, before, after = arrays(task, frame, trials, len(found.heads))
-        found.effects[sweep] = effects
+        effects, before, after = arrays(task, frame, trials, len(result.heads))
+        result.effects[sweep] = effects
         if sweep.source not in ARTIFICIAL:
-            found.logits.setdefault(sweep.source, before)
-        found.logits.setdefault(sweep.target, after)
-    return found
+            result.logits.setdefault(sweep.source, before)
+        result.logits.setdefault(sweep.target, after)
+    return result
 
 
 def played_logits(
@@ -307,20 +312,20 @@ def played_logits(
 ) -> dict[str, np.ndarray]:
     """Condition → (trials, words), from `rgb_circuit.play` of these trials."""
     names, order = columns(task, trials), [trial.name for trial in trials]
-    found = {}
+    logits = {}
     for condition, rows in played.groupby("condition", observed=True):
         rows = rows.assign(trial=rows["trial"].astype(str)).set_index("trial").loc[order]
-        found[str(condition)] = rows.reindex(columns=[f"logit_{name}" for name in names]).to_numpy(
+        logits[str(condition)] = rows.reindex(columns=[f"logit_{name}" for name in names]).to_numpy(
             float
         )
-    return found
+    return logits
 
 
 def arrays(
     task: Task, frame: pd.DataFrame, trials: Sequence[rgb.Trial], n_variants: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Effects (trials, variants, words), and the source's and target's logits (trials, words), from
-    the frame of one target; NaN for a word that a trial lacks."""
+    the frame of one target; NaN for a word that the trial lacks."""
     words = columns(task, trials)
     index = {role: number for number, role in enumerate(words)}
     frame = frame[frame["role"].isin(words)]
@@ -331,7 +336,7 @@ def arrays(
         .to_numpy()
     )
     role = frame["role"].astype(str).map(index).to_numpy()
-    # Within a trial and role the rows come in the order of the variants.
+    # Rows of one trial and role are in the order of the variants.
     order = np.lexsort((np.arange(len(frame)), role, trial))
     present = np.unique(trial * len(words) + role)
     filled = np.full((3, len(trials), n_variants, len(words)), np.nan)

@@ -1,9 +1,9 @@
-"""What goes through some heads, and what goes past them: the heads that are frozen, and the sweeps
-with these held at what they do in the target run.
+"""Effects through some heads and past them: the heads to freeze, and the sweeps that hold these at
+their target run.
 
 Predictions about a route freeze the heads of another hypothesis (``through the extractors``): those
-of which its claims of effects hold and nothing that it asks for is refuted; and the heads that do
-the same only when these are silent, which are looked for (`stand_ins`).
+that show its predictions about z and for which no prediction is refuted (`readers`), and those that
+do the same only when these are silent (`stand_ins`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ def frozen_heads(
     rules: Rules,
     positions: Positions,
 ) -> Steps[list[Head]]:
-    """The heads that some predictions find, and those that stand in for them."""
+    """The heads that these predictions find, and those that stand in for them."""
     heads = readers(judge(measured, [finders], rules), finders)
     roles = [claim.role for claim in about_words(finders)]
     if not roles:
@@ -42,8 +42,8 @@ def frozen_heads(
 
 
 def readers(evidence: pd.DataFrame, finders: Sequence[Prediction]) -> list[Head]:
-    """The heads of which every prediction led by z holds, and no way of meeting the others is
-    refuted; without any led by z, every prediction must hold."""
+    """The heads for which every prediction led by z holds and no prediction is refuted in every way
+    of meeting it. If none is led by z, every prediction that stands in for no other must hold."""
     table = evidence.pivot(index=["layer", "head"], columns="prediction")
     holds, state = table["holds"], table["state"]
     restoring = [
@@ -67,9 +67,9 @@ def stand_ins(
 ) -> Steps[list[Head]]:
     """The heads that raise a role's word only when all ``readers`` are silent (self-repair).
 
-    In the clean run, the readers are set to what they do in the corrupted picture, then each later
-    head as well. The word must fall further by that, by more than ``least`` of the gap, and by more
-    than it falls for that head alone.
+    The clean run is edited in two steps: the readers are set to their values in the corrupted
+    picture, then each later head as well. In the second step the word must fall further, by more
+    than ``least`` of the gap, and by more than it falls for that head alone.
     """
     later = [
         head
@@ -94,8 +94,8 @@ def stand_ins(
     too, alone = on_word[:, 1 : 1 + len(later)] - on_word[:, :1], on_word[:, 1 + len(later) :]
     if claim.sweep in measured.effects:
         alone = measured.effect(claim)[:, [measured.heads.index(head) for head in later]]
-    some = rules.least * abs(measured.mean_gap(claim, measured.replicates.all))
-    p = np.maximum(measured.p(too + some, "less", claim), measured.p(too - alone, "less", claim))
+    least = rules.least * abs(measured.mean_gap(claim, measured.replicates.all))
+    p = np.maximum(measured.p(too + least, "less", claim), measured.p(too - alone, "less", claim))
     return [head for head, q in zip(later, benjamini_hochberg(p)) if q <= rules.level]
 
 
@@ -107,12 +107,11 @@ def through_and_past(
     frozen: Sequence[Head],
     positions: Positions,
 ) -> Steps[dict[Sweep, np.ndarray]]:
-    """Sweep → effects, for the parts of a sweep that go through and past a group of ``frozen``
-    heads; NaN without any."""
+    """Sweep → effects, for the parts of each sweep that go through and past a group of ``frozen``
+    heads; NaN if there are none."""
     claims = about_words(predictions)
     wholes = list(dict.fromkeys(claim.sweep.whole for claim in claims if claim.sweep.of == group))
-    # A head acts on later layers only, so that freezing others would show rounding and nothing
-    # else.
+    # A head acts on later layers only; freezing earlier heads would show nothing but rounding.
     later = {head: [other for other in frozen if other[0] > head[0]] for head in measured.heads}
     measurements = {}
     for whole in wholes:
@@ -122,7 +121,7 @@ def through_and_past(
             for head in measured.heads
             if later[head]
         }
-        # Without any effect of its own, the whole could not be measured.
+        # If the whole effect could not be measured, its parts cannot be either.
         if variants and not np.isnan(measured.effects[whole]).all():
             measurements[whole] = PatchedEdits.of(trials, variants, whole.target)
     frames = dict(zip(measurements, (yield list(measurements.values())))) if measurements else {}

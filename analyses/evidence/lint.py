@@ -1,6 +1,5 @@
-"""What can be said of hypotheses before anything is measured: what they claim in words, whether
-they can fail and are told apart, what they need and cost, and how large an effect must be to be
-shown.
+"""Check hypotheses before anything is measured: what they claim in words, whether they can fail and
+can be told apart, what they need and cost, and how large an effect must be to be shown.
 
 A role is a hypothesis only if it can fail, by at least one claim of an effect, and if it can be
 told from the other roles.
@@ -55,7 +54,7 @@ LEVEL = 0.05
 
 
 def in_words(prediction: Prediction) -> str:
-    """What a prediction claims of a head, in words.
+    """A prediction's claims about a head, in words.
 
     Examples:
         >>> from analyses.evidence.lint import in_words
@@ -85,7 +84,7 @@ def _moves(claim):
 
 
 def vague(hypothesis: Hypothesis) -> bool:
-    """Whether a hypothesis can be met by heads that do nothing and look nowhere in particular."""
+    """Whether heads that do nothing and look nowhere in particular can meet a hypothesis."""
     return any(not any(claim.is_effect for claim in claims) for claims in rivals.ways(hypothesis))
 
 
@@ -95,17 +94,17 @@ def pictures(hypothesis: Hypothesis) -> list[str]:
 
 
 def answers(hypothesis: Hypothesis) -> list[str]:
-    """The roles of answers that a hypothesis needs words of."""
+    """The roles of answers whose words a hypothesis needs."""
     claims = about_words(hypothesis.tested)
     varied = [prediction.varied for prediction in hypothesis.tested if prediction.varied]
     return list(dict.fromkeys([*(claim.role for claim in claims), *varied]))
 
 
 def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task) -> list[str]:
-    """What a hypothesis needs and a task lacks, in words.
+    """The needs of a hypothesis that a task lacks, in words.
 
     Args:
-        hypotheses: those of the file, whose heads it may go through.
+        hypotheses: those of the file, whose heads the claims may go through.
     """
     groups = {one.short for one in (*hypotheses, *task.hypotheses)}
     return [
@@ -116,7 +115,7 @@ def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task
 
 
 def cost(hypotheses: Sequence[Hypothesis]) -> tuple[int, int]:
-    """How many sweeps of every head hypotheses take with nothing frozen, and how many with frozen
+    """The number of sweeps of every head that hypotheses take with nothing frozen, and with frozen
     heads."""
     claims = about_words(
         prediction for hypothesis in hypotheses for prediction in hypothesis.tested
@@ -126,11 +125,11 @@ def cost(hypotheses: Sequence[Hypothesis]) -> tuple[int, int]:
 
 
 def lines(hypotheses: Sequence[Hypothesis], task: Task, trials: int, heads: int) -> list[str]:
-    """All of it as lines of text.
+    """All findings as lines of text.
 
     Args:
-        trials: how many there will be.
-        heads: of the model.
+        trials: the planned number.
+        heads: the model's number of heads.
 
     Raises:
         InputError: no trials or heads.
@@ -162,7 +161,8 @@ def _of_one(hypothesis, hypotheses, task):
 
 
 def _needs(hypothesis):
-    """What a hypothesis needs of trials; which of these have boxes, no task says."""
+    """The pictures, answers and boxes that a hypothesis needs; no task says which trials have
+    boxes."""
     at = dict.fromkeys(look.at for look in about_attention(hypothesis.tested))
     named = {
         "pictures": pictures(hypothesis),
@@ -173,7 +173,7 @@ def _needs(hypothesis):
 
 
 def _rival(rival, hypothesis):
-    """What a rival says, and whether it can be told from the hypothesis."""
+    """A rival's claims, and a warning if it cannot be told from the hypothesis."""
     yield (
         f"  rival     {rival.name}: "
         f"{', '.join(prediction.name for prediction in rival.predictions)}"
@@ -205,7 +205,7 @@ def _can_fail(hypothesis):
 
 
 def _together(hypotheses):
-    """Pairs that nothing tells apart, and pairs that no head can be."""
+    """Pairs of hypotheses that no claim tells apart, and pairs that exclude each other."""
     covered, lines = rivals.covered(hypotheses), []
     for narrow, wide in covered:
         if (wide, narrow) not in covered:
@@ -238,11 +238,11 @@ def _cost(hypotheses, task, lacks):
 
 
 def _many(hypotheses, task):
-    own = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
-    if len(own) < 2:
+    new = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
+    if len(new) < 2:
         return []
     return [
-        f"They are {len(own)} hypotheses, and what is shown of heads is corrected for all of them."
+        f"They are {len(new)} hypotheses, and what is shown of heads is corrected for all of them."
     ]
 
 

@@ -1,5 +1,4 @@
-"""Claims about where heads look: what is measured for them, and by how much each head is on their
-side."""
+"""Claims about where heads look: their measurements, and how far each head is on their side."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,14 +10,14 @@ from rgb_circuit.edits import POSITIONS
 from rgb_circuit.hypothesis import BELOW_MEDIAN, Look, Prediction, about_attention
 from rgb_circuit.measuring.attention_shares import AttentionShares
 
-# Of a share of attention, or of nats: less may be rounding of attention that is even.
+# In shares of attention, or nats: smaller differences may be rounding of even attention.
 ROUNDING = 1e-5
 
 
 def shares_asked(
     trials: Sequence[rgb.Trial], predictions: Iterable[Prediction]
 ) -> dict[str, AttentionShares]:
-    """Condition → what is measured there for the claims of some predictions about attention."""
+    """Condition → the measurement there for the predictions' claims about attention."""
     tokens: dict[str, dict[str, None]] = {}
     for look in about_attention(predictions):
         tokens.setdefault(look.condition, {}).update(
@@ -30,7 +29,7 @@ def shares_asked(
 
 
 def check_looks(trials: Sequence[rgb.Trial], predictions: Iterable[Prediction]) -> None:
-    """Raise InputError for tokens that claims about attention name and a trial does not have."""
+    """Raise InputError if claims about attention name tokens that a trial lacks."""
     for prediction in predictions:
         for look in about_attention([prediction]):
             for trial in trials:
@@ -46,16 +45,16 @@ def check_looks(trials: Sequence[rgb.Trial], predictions: Iterable[Prediction]) 
 def looked_at(
     looks: Iterable[Look], shares: Mapping[str, pd.DataFrame], trials: Sequence[rgb.Trial]
 ) -> dict[Look, tuple[np.ndarray, np.ndarray]]:
-    """Claim → by how much each head is on its side, and by how much it could be.
+    """Claim → how far each head is on its side, and how far it could be.
 
-    The share of attention on some tokens is held against what it would be if it were even over the
-    prompt; the entropy over the picture against the median of all heads, trial by trial, and a head
-    that does not look at the picture has the median.
+    The share of attention on some tokens is compared with that of attention spread evenly over the
+    prompt. The entropy over the picture is compared with the median of all heads, trial by trial; a
+    head that does not look at the picture counts as the median.
 
     Args:
         shares: condition → the frame of `rgb_circuit.measuring.attention_shares.AttentionShares`.
     """
-    order, found = [trial.name for trial in trials], {}
+    order, sides = [trial.name for trial in trials], {}
     for look in looks:
         frame = shares[look.condition]
         rows = frame[frame["at"] == look.at]
@@ -71,5 +70,5 @@ def looked_at(
             side = np.nan_to_num(most[:, None] - value)
         else:
             side, most = value - even[:, None], 1 - even
-        found[look] = np.where(np.abs(side) > ROUNDING, side, 0), most
-    return found
+        sides[look] = np.where(np.abs(side) > ROUNDING, side, 0), most
+    return sides

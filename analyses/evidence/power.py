@@ -1,4 +1,4 @@
-"""The smallest effect that a number of trials confirms, of one head among many."""
+"""The smallest effect of one head among many that a number of trials confirms."""
 
 from rgb_circuit.statistics import POWER, smallest_mean
 from rgb_circuit.statistics.absence import chance_of_mostly
@@ -14,21 +14,22 @@ def smallest_share(
     stray: float = 0.0,
     answers: int = 1,
 ) -> float:
-    """The smallest share of the gap that one head among all must restore to be confirmed four times
-    of five: what it does must be shown, and what it does not do as well.
+    """The smallest share of the gap that one head among all must restore to be confirmed, four
+    times out of five: both its effects and the absence of others must be shown.
 
     Args:
-        n: number of trials, or of clusters of them; of several ``answers``, of the rarest one.
-        heads: how many are tested.
-        variation: of the head's effect over trials of one word, as a fraction of the effect; 0.9 to
-            1.4 on a trained model.
-        words: how many answers are drawn from.
+        n: number of trials, or of clusters of trials; with several ``answers``, of the rarest
+            answer.
+        heads: the number of heads tested.
+        variation: standard deviation of the head's effect over trials of one word, as a fraction of
+            the effect; 0.9 to 1.4 on a trained model.
+        words: the number of answers that trials draw from.
         level, least: as in `analyses.evidence.steps`.
-        stray: the share of trials in which what should be absent is not.
-        answers: in how many answers it must be shown, each by itself.
+        stray: the share of trials in which an effect that should be absent is not.
+        answers: the number of answers in each of which the effect must be shown.
 
     Returns:
-        Infinite where no head could be.
+        Infinite if no head could be confirmed.
 
     Examples:
         >>> from analyses.evidence.power import smallest_share
@@ -36,7 +37,7 @@ def smallest_share(
         [1.87, 0.14, 0.09]
     """
     needed = level / heads
-    # Without strays the mean shows an absence as well.
+    # Without strays the mean shows an absence as well as a count does.
     absent = (
         float(2 * 0.5**n <= needed) if stray == 0 else chance_of_mostly(n, stray, words, needed / 2)
     )
@@ -47,10 +48,10 @@ def smallest_share(
 
 
 def in_words(tested_on: str, even: float, uneven: float) -> str:
-    """What some trials confirm, as a sentence.
+    """What a number of trials confirms, as a sentence.
 
     Args:
-        tested_on: how many these are, such as "32 trials in 8 clusters".
+        tested_on: the trials, such as "32 trials in 8 clusters".
         even, uneven: `smallest_share` with a variation of 0.25 and of 1; infinite or missing for
             none. Above 1 it is more than there is to restore.
     """

@@ -1,25 +1,25 @@
-"""Which hypotheses no head can meet together, and which no claim tells apart: read from their
-claims."""
+"""Which hypotheses exclude each other, and which no claim tells apart; found from their claims
+alone."""
 
 from collections.abc import Sequence
 from itertools import combinations, permutations, product
 
 from rgb_circuit.hypothesis import Claim, Hypothesis, Look
 
-# What cannot be said of one word in one sweep besides.
+# Expectations that contradict this one, for one word in one sweep.
 _FORBIDS = {
     "up": {"not up", "none", "down"},
     "down": {"not down", "none", "up"},
     "above others": {"not up", "none", "down"},
     "biased": {"up", "down", "above others", "not up", "not down", "none"},
 }
-# What is said with it.
+# Expectations that follow from this one.
 _IMPLIES = {"up": ("not down",), "down": ("not up",), "none": ("not up", "not down")}
 
 
 def ways(hypothesis: Hypothesis) -> list[list[Claim | Look]]:
-    """The claims of every choice of predictions that makes up a role, but for choices that
-    contradict themselves; empty where all do, so that no head can have the role."""
+    """For each choice of predictions that makes up a role, its claims. Choices that contradict
+    themselves are left out; if all do, the list is empty, and no head can have the role."""
     named = {prediction.name: prediction for prediction in hypothesis.predictions}
     choices = [[named[name] for name in names] for names in product(*hypothesis.slots)]
     claims = [[claim for prediction in choice for claim in prediction.claims] for choice in choices]
@@ -27,8 +27,8 @@ def ways(hypothesis: Hypothesis) -> list[list[Claim | Look]]:
 
 
 def exclusive(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
-    """The pairs of names of which no head can meet both hypotheses, since one asks for what the
-    other forbids, whichever predictions stand in for others.
+    """The pairs of names of hypotheses that no head can meet both: whichever predictions stand in
+    for others, one asks for what the other forbids.
 
     Examples:
         >>> from analyses.evidence import rivals
@@ -45,7 +45,7 @@ def exclusive(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
 
 
 def covered(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
-    """The pairs (narrow, wide) of names of which every head that meets the first meets the second,
+    """The pairs (narrow, wide) of names such that every head that meets the first meets the second,
     since the second claims nothing that the first does not.
 
     Examples:
@@ -64,7 +64,7 @@ def covered(hypotheses: Sequence[Hypothesis]) -> list[tuple[str, str]]:
 
 
 def _within(wide, narrow):
-    """Whether each way of meeting ``narrow`` meets ``wide``; some way there must be."""
+    """Whether each way of meeting ``narrow`` meets ``wide``; False if there is no way."""
     chosen = [_implied(claims) for claims in ways(narrow)]
     return bool(chosen) and all(
         any(claims >= set(some) for some in ways(wide)) for claims in chosen
@@ -72,7 +72,7 @@ def _within(wide, narrow):
 
 
 def _implied(claims):
-    """Some claims, and what they say besides."""
+    """The claims, and those that follow from them."""
     more = [
         Claim(claim.role, expected, claim.sweep)
         for claim in claims
@@ -83,7 +83,7 @@ def _implied(claims):
 
 
 def _agree(claims):
-    """Whether no two of some claims contradict each other."""
+    """Whether no two of the claims contradict each other."""
     return not any(_contradict(claim, other) for claim in claims for other in claims)
 
 
@@ -100,7 +100,7 @@ def _contradict(claim, other):
 
 
 def _opposite(claim, other):
-    """Whether no head can look as two claims say: what is not picture is text."""
+    """Whether no head can look as two claims say: tokens are either image or text."""
     if (
         not (isinstance(claim, Look) and isinstance(other, Look))
         or claim.condition != other.condition
@@ -110,7 +110,7 @@ def _opposite(claim, other):
 
 
 def _denies(hypothesis, other):
-    """Whether a hypothesis wants refuted what another asks for in every way of meeting it."""
+    """Whether a hypothesis wants a prediction refuted that every way of meeting another implies."""
     denied = [one.claims for one in hypothesis.predictions if one.name in hypothesis.refutes]
     return any(
         all(_implied(claims) >= set(own) for claims in ways(other)) for own in denied if ways(other)

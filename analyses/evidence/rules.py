@@ -1,4 +1,4 @@
-"""How claims are judged, as a value."""
+"""The rules by which claims are judged, as a value."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from rgb_circuit.errors import InputError
 
 @dataclass(frozen=True)
 class Rules:
-    """How claims are judged; see `examine`."""
+    """The rules by which claims are judged; see `examine`."""
 
     margin: float
     least: float

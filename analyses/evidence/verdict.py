@@ -32,12 +32,12 @@ from .effects import Measured
 from .families import Role, corrected
 from .rules import Rules
 
-# Logits. A smaller gap leaves the right word less than 1.7 times as likely.
+# In logits. A smaller gap leaves the right word less than 1.7 times as likely.
 LEAST_GAP = 0.5
-# Why a prediction is void that is about runs without positions in common.
+# Why a prediction is void if its runs have no positions in common.
 UNEQUAL = "not lined up"
 STATES = ("holds", "refuted", "undecided")
-# The columns of a frame that come first, behind those that say what the row is of.
+# The first columns of a frame, after those that identify the row.
 FRONT = (
     "effect",
     "ci_low",
@@ -57,8 +57,9 @@ class Judged:
 
     Attributes:
         columns: of the evidence frame, each (heads,) or one value.
-        p, q, against, refuted_q, together: (heads,): p of the claims together and of the opposite
-            of any, each corrected over heads; the heads that the correction is over.
+        p, q: p values of all claims together, and corrected over heads, (heads,).
+        against, refuted_q: the same for the opposite of any claim, (heads,).
+        together: the heads that ``q`` is corrected over, Booleans, (heads,).
     """
 
     columns: dict[str, Any]
@@ -81,14 +82,14 @@ def judge(
     """The evidence frame.
 
     Args:
-        families: predictions that make up a role each, or a check by itself.
-        refutes: of each family, or of none, the names of those that must be refuted.
+        families: each the predictions that make up a role, or a single check.
+        refutes: for each family, or none, the names of the predictions that must be refuted.
         several: the numbers of the families that are corrected for together (`.families`).
         beside: predictions that make up no role.
     """
     predictions = merged([*families, beside])
-    every = measured.replicates.all
-    finding, testing = measured.replicates.halves() if rules.split else (every, every)
+    all_trials = measured.replicates.all
+    finding, testing = measured.replicates.halves() if rules.split else (all_trials, all_trials)
     judged = {
         prediction.name: _judge_one(measured, prediction, rules, finding, testing)
         for prediction in predictions
@@ -107,12 +108,12 @@ def judge(
         verdict, q = judged[prediction.name], q_values[prediction.name]
         holds = q <= rules.level
         refuted = (refuted_q[prediction.name] <= rules.level) & (verdict.q > rules.level)
-        about = dict(
+        labels = dict(
             layer=layer, head=head, prediction=prediction.name, expected=prediction.expected
         )
         blocks.append(
             pd.DataFrame(
-                about
+                labels
                 | dict.fromkeys(FRONT)
                 | verdict.columns
                 | dict(
@@ -131,8 +132,8 @@ def judge(
 def judge_hypotheses(
     found: Measured, hypotheses: Sequence[Hypothesis], checks: Sequence[Prediction], rules: Rules
 ) -> pd.DataFrame:
-    """The verdicts on what was measured; those of hypotheses that the task ships with are corrected
-    for as they always are, others for all of them together."""
+    """The verdicts on the measured effects. Hypotheses that the task ships with are corrected for
+    separately, all others together."""
     ships = shipped_hypotheses(found.task)
     return judge(
         found,
@@ -145,7 +146,7 @@ def judge_hypotheses(
 
 
 def _judge_one(measured, prediction, rules, finding, testing):
-    """A prediction's `Judged`, by itself."""
+    """The `Judged` of a single prediction."""
     lead = prediction.claims[0]
     of_claims = [tests_of(measured, claim, rules, testing) for claim in prediction.claims]
     tests = [test for some in of_claims for test in some]
@@ -163,7 +164,7 @@ def _judge_one(measured, prediction, rules, finding, testing):
     low, high = (np.nan, np.nan) if alone else t_interval(np.nan_to_num(effects), strata)
     unknown = np.isnan(effects).any(0)
     gap = measured.mean_gap(lead, testing)
-    # Too few trials is a reason that comes before the gap is looked at.
+    # With too few trials, `_void` does not look at the gap.
     has_gap = not void or (
         void not in ("no gap", UNEQUAL) and _has_gap(measured, prediction, rules, testing)
     )
@@ -197,8 +198,9 @@ def _judge_one(measured, prediction, rules, finding, testing):
 
 
 def _strays(tests):
-    """In how many clusters an absence fails, the most of any test, missing without one; and the
-    number of the first trial of the one in which it fails by most, where they are few, else -1."""
+    """``outside``: the clusters in which an absence fails, the most of any test, NaN without an
+    absence. ``stray``: the number of the first trial in the cluster where it fails by most, or -1
+    if these clusters are too many to be strays."""
     absent = [test for test in tests if test.over is not None]
     if not absent:
         return dict(outside=np.nan, stray=-1)
@@ -211,13 +213,13 @@ def _strays(tests):
 
 
 def _cutoff(p, q, level):
-    """The p that holds at present, or that one head alone would need."""
+    """The largest p that holds at present, or the p that a single head would need."""
     return max(level / max(1, len(p)), p[q <= level].max(initial=0))
 
 
 def _to_decide(tests, cutoffs, n):
-    """(heads,): the trials with which a prediction would be held or refuted, if effects stay as
-    they are."""
+    """The number of trials with which a prediction would hold or be refuted if effects stay as they
+    are, (heads,)."""
     held, refuted = cutoffs
     toward = np.max([test.trials_to_show(held) for test in tests], axis=0)
     away = np.min([test.trials_to_refute(refuted) for test in tests], axis=0)
@@ -225,8 +227,8 @@ def _to_decide(tests, cutoffs, n):
 
 
 def _share(measured, prediction, used):
-    """The part of the whole effect that goes the way that a prediction asks for, with the interval
-    of a ratio of means."""
+    """The share of the whole effect that takes the route of a prediction's "mostly" claim, with the
+    interval of a ratio of means."""
     claims = [claim for claim in about_words([prediction]) if claim.expected == "mostly"]
     if not claims:
         return dict.fromkeys(("share", "share_low", "share_high"), np.nan)
@@ -249,7 +251,7 @@ def _share(measured, prediction, used):
 
 
 def _shown_words(measured, claim, used, some, level):
-    """(heads,): the words for which more than ``some`` is shown, where not for all."""
+    """The words for which more than ``some`` is shown, (heads,); empty if these are all."""
     strata = measured.words_of(claim)
     if strata is None:
         return ""
@@ -264,8 +266,7 @@ def _shown_words(measured, claim, used, some, level):
 
 
 def _found(measured, prediction, rules, used):
-    """(heads,): whether the effects that a prediction claims, if any, show on some of the
-    trials."""
+    """Whether the trials ``used`` show the effects that a prediction claims, if any, (heads,)."""
     claimed = [claim for claim in prediction.claims if claim.is_effect]
     shown = [
         test.shown <= rules.level
@@ -276,12 +277,12 @@ def _found(measured, prediction, rules, used):
 
 
 def _void(measured, prediction, rules, used):
-    """Why a prediction cannot be tested on some of the trials; empty where it can."""
+    """Why a prediction cannot be tested on the trials ``used``; empty if it can."""
     for claim in prediction.claims:
         if reason := measured.replicates.too_few(measured.words_of(claim), used):
             return reason
     words = about_words([prediction])
-    # Of runs without positions in common such a sweep measured nothing.
+    # A sweep of runs without positions in common measured nothing.
     if any(np.isnan(measured.effects[claim.sweep.whole]).all() for claim in words):
         return UNEQUAL
     if not _has_gap(measured, prediction, rules, used):
@@ -299,7 +300,7 @@ def _void(measured, prediction, rules, used):
 
 
 def _has_gap(measured, prediction, rules, used):
-    """Whether each word that a prediction is about is shown to fall, and far enough."""
+    """Whether the right answer is shown to fall far enough for each of a prediction's claims."""
     for claim in about_words([prediction]):
         before, after = (measured.observed(run, claim, used)[0] for run in measured.fall(claim))
         if not shown_to_fall(before, after, rules.level) or (before - after).mean() < LEAST_GAP:

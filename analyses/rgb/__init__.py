@@ -1,1 +1,1 @@
-"""Analyses that belong to the RGB game alone."""
+"""Analyses for the RGB game only."""

@@ -1,17 +1,17 @@
 """Does a run agree with the published heatmaps of LLaVA-1.5-7B?
 
-1. The published table has the seed's three panels, as numbers (`rgb_circuit/data`).
-2. Head by head, a run's mean effects are held against it: correlation, rank correlation, and the
-   heads that both put on top.
+1. The published table has the seed's three panels as numbers (`rgb_circuit/data`).
+2. Head by head, a run's mean effects are compared with it: correlation, rank correlation, and the
+   top heads that both share.
 
 The published setting is one picture, z restored from clean at **all** positions, float16. A run at
-[end] measures less of what a head does: only what it writes where the answer is read. `differences`
-says where a run's setting departs.
+[end] measures less of what a head does: only what the head writes where the answer is read.
+`differences` lists the settings in which a run differs.
 
 Nearly all of the 1,024 heads do nothing, and the published values come in steps of 0.006 to 0.010
 logits. Rank correlation is mostly about those heads: even a run that agreed exactly would reach
-only about 0.9 (0.91, 0.93 and 0.95 in the three panels, when the steps are filled in evenly). Read
-it beside Pearson's, which is mostly about the few heads that do something.
+only about 0.9 (0.91, 0.93 and 0.95 in the three panels, with the steps filled in evenly). Read it
+together with Pearson's, which is mostly about the few heads that do something.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from rgb_circuit.heads import Head
 from rgb_circuit.plots.canvas import BLUE, VERMILION, new_axes, new_figure, write_names
 from rgb_circuit.statistics.agreement import agreement
 
-# Panel → (corruption, answer) as the published table calls them.
+# Panel → (corruption, answer) in the published table.
 PUBLISHED_PANELS = {
     "odd, when recolored": ("green", "red"),
     "odd, when erased": ("blue", "red"),
@@ -59,8 +59,8 @@ NAMED = (
     Head(18, 9),
     Head(26, 16),
 )
-# Where a label may be, in points from its head: beside the line of equal effects, on either side,
-# or further off. Those of heads that do nothing must get out of the crowd.
+# Offsets of a label from its head, in points: near the line of equal effects, on either side, or
+# further off. Labels of heads that do nothing must get out of the crowd.
 LABELS = (
     (12, -11), (-12, 7), (22, -20), (-22, 16), (14, 7), (-14, -14),
     (34, -32), (-34, 28), (10, 24), (-10, -32), (46, 2), (-46, 2),
@@ -90,18 +90,18 @@ def compare(
 
     Args:
         frame: from `patch_heads` with the targets ``recolored`` and ``erased``, or its `panels`.
-        reference: what to hold it against, in the form of `published`, which is the default.
-        k: how many heads count as the top: those that raise the word's logit most.
+        reference: the table to compare with, in the form of `published`, which is the default.
+        k: the number of top heads: those that raise the word's logit most.
 
     Returns:
-        A row per panel: ``panel, target, role, heads, pearson, spearman`` (over all heads; NaN
-        where all effects are equal), ``k, shared`` (how many of the run's top k are in the
+        A row per panel: ``panel, target, role, heads, pearson, spearman`` (over all heads; NaN if
+        all effects are equal), ``k, shared`` (how many of the run's top k are among the
         reference's; heads tied with its k-th are in), ``overlap`` (shared / k), ``shared_heads``
         (their names, strongest in the run first).
 
     Raises:
-        InputError: heads that are not the reference's, a panel without effects, columns that are
-            missing, or a k out of range.
+        InputError: other heads than the reference's, a panel without effects, missing columns, or a
+            k out of range.
     """
     both = _side_by_side(frame, reference)
     if not 1 <= k <= len(both):
@@ -128,7 +128,7 @@ def compare(
 
 
 def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The two places where the published text misreads its figures, and what a run says about both
+    """The two places where the published text misreads its figures, with a run's effects of both
     heads.
 
     Args:
@@ -155,14 +155,14 @@ def misreadings(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> p
 
 
 def differences(frame: pd.DataFrame, manifest: Mapping[str, object]) -> pd.DataFrame:
-    """Where a run was made otherwise than the published one.
+    """The settings in which a run differs from the published one.
 
     Args:
         frame: from `patch_heads`.
         manifest: the run's, with ``model`` and ``dtype``.
 
     Returns:
-        A row per setting that differs: ``setting, published, run``. Empty where the run repeats the
+        A row per setting that differs: ``setting, published, run``. Empty if the run repeats the
         published one.
     """
     names = frame["trial"].unique()
@@ -191,17 +191,17 @@ def scatter(
     label: float = 0.25,
     ax: Axes | None = None,
 ) -> Axes:
-    """One panel's heads, the run's effect against the published one, with the line of equal
+    """One panel's heads: the run's effect against the published one, with the line of equal
     effects.
 
-    Labelled are the heads that stand out in the published figures, where they do, and those that
-    its text names instead.
+    Labels mark the heads that stand out in the published figures, in the panels where they do, and
+    those that the text names instead.
 
     Args:
         frame, reference: as in `compare`.
         panel: a name of `rgb_circuit.calls.panels.PANELS`.
-        label: from which published effect on, in either direction, a head is labelled (logits).
-        ax: where to draw; a new figure's by default.
+        label: the smallest published effect, in either direction, that is labelled (logits).
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: as `compare`.
@@ -229,7 +229,7 @@ def scatter(
     ax.margins(x=0.2, y=0.1)
     ax.grid(alpha=0.3)
     ordered = sorted(standing_out, key=lambda head: -cells.loc[head, "reference"])
-    # To the left of zero, on the left: the crowd is at zero.
+    # Heads left of zero get labels on the left: the crowd is at zero.
     mirrored = [(-dx, dy) for dx, dy in LABELS]
     names: list[tuple[str, tuple[int, int], str, Sequence[tuple[int, int]]]] = [
         (str(Head(*head)), head, BLUE, LABELS if cells.loc[head, "reference"] > 0 else mirrored)
@@ -272,7 +272,7 @@ def scatters(
 
 
 def _side_by_side(frame, reference):
-    """(layer, head) → a column (panel, "run") and (panel, "reference") each."""
+    """(layer, head) → the columns (panel, "run") and (panel, "reference")."""
     tables = _table(frame), published() if reference is None else reference
     run, known = (table.set_index(["layer", "head"])[list(PANELS)].sort_index() for table in tables)
     if not run.index.equals(known.index):

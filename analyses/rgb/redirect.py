@@ -1,29 +1,29 @@
-"""Is the attention of the heads found enough? Make them look elsewhere, and the model should name
+"""Is the attention of the found heads enough? Make them look elsewhere, and the model should name
 what is there.
 
-Knocking a head out shows that an answer needs it. This asks the other way round: does it *suffice*
-to turn where the heads look?
+Knocking out a head shows that an answer needs it. This asks the reverse: does it *suffice* to turn
+where the heads look?
 
 1. Every trial is shown as two pictures: ``clean``, where another place has the background's colour;
-   and ``two tiles``, where that place has a tile of its own, in the colour of ``recolored``. The
-   place is drawn at random, two or more tiles from the odd one.
+   and ``two tiles``, where that place has its own tile, in the colour of ``recolored``. The place
+   is drawn at random, two or more tiles from the odd one.
 2. The heads' attention from [end] is turned: +bias on scores of the other place's image token,
-   −bias on those of the rest of the picture. An infinite bias knocks out all but the other place,
-   text included. A few biases are shown side by side, and none is chosen.
+   −bias on those of the rest of the picture. An infinite bias knocks out everything but the other
+   place, including text. Several biases are shown side by side; none is selected.
 3. The answer is the likeliest of the trial's words and the colour words that the model knows.
    ``named``: it is the colour at the other place. (`rgb_circuit.generate` lets the model say it
    with the same edits.)
-4. The control: as many other heads, of the same layers, drawn at random many times. The heads found
-   are compared with them by rank: sets are the replicates of that test, and not the trials.
+4. The control: many sets of as many other heads of the same layers, drawn at random. The found
+   heads are compared with them by rank: the sets are the replicates of that test, not the trials.
 
-Where the found heads make the model name the other place and others do not, where these heads look
-decides what is read. Two odd tiles may be answered either way without any edit, so a share is to be
-compared with the control's and with the unedited model's, not with zero. On ``clean`` the
-background is also what a model may fall back on once the odd tile is lost to it; ``two tiles`` is
-the stricter of the two.
+If the found heads make the model name the other place and other heads do not, then where the found
+heads look decides what is read. Two odd tiles may be answered either way without any edit, so
+compare a share with the control's and with the unedited model's, not with zero. On ``clean`` a
+model may also fall back on the background once it loses the odd tile; ``two tiles`` is the stricter
+of the two.
 
-Cost: two pictures a trial through the model, and one forward of as many tokens as there are sets ×
-biases.
+Cost: the model runs on two pictures per trial, and on one forward of as many tokens as there are
+sets × biases.
 
 Source: attention knockout (Geva et al. 2023, arXiv 2304.14767) turned into its opposite.
 """
@@ -67,14 +67,14 @@ def redirect(
     seed: int = 0,
     progress: bool = True,
 ) -> Steps[pd.DataFrame]:
-    """What the model answers while some heads are made to look at another place than the odd tile.
+    """The model's answers while some heads are made to look at another place than the odd tile.
 
     Args:
         heads: (layer, head) pairs, such as those that `roles` calls color extractors or POI
             localization.
-        biases: what is added to attention scores, above 0; infinite for all attention.
-        draws: how many sets of other heads are drawn; fewer where there are not so many. With fewer
-            than 19 no p is 0.05.
+        biases: added to attention scores, above 0; infinite for all attention.
+        draws: the number of sets of other heads to draw, or fewer if there are not that many. With
+            fewer than 19 no p reaches 0.05.
         seed: of the other places and the draws.
         progress: show a bar when it takes longer than two seconds.
 
@@ -108,7 +108,7 @@ def redirect(
         )
     if not isinstance(draws, int) or draws < 1:
         raise InputError(f"draws is {draws!r}; use a whole number from 1 on")
-    # The other places are the same whichever heads are asked about.
+    # The other places do not depend on the heads.
     places, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     sets: dict[str, Sequence[tuple[int, int]]] = {"found": chosen}
     sets |= {f"random {k}": drawn for k, drawn in enumerate(others(model, chosen, draws, rng), 1)}
@@ -124,7 +124,7 @@ def redirect(
         for trial in shown
         for picture in PICTURES
     }
-    # Every variant's rows tell the unedited run, too.
+    # The rows of any variant have the unedited run too.
     unedited = patched[patched["variant"] == patched["variant"].iloc[0]].assign(variant="none")
     blocks = [
         _likeliest(unedited, "target_logit", {"none": ("none", 0.0)}),
@@ -142,7 +142,7 @@ def summary(frame: pd.DataFrame, trials: Sequence[Trial] | None = None) -> pd.Da
     """How often the colour at the other place was named, from the frame of `redirect`.
 
     Args:
-        trials: that the frame is of; matters where some are one observation
+        trials: the frame's trials; needed if several are one observation
             (`rgb_circuit.stimuli.replicates`), which counts once.
 
     Returns:
@@ -150,9 +150,9 @@ def summary(frame: pd.DataFrame, trials: Sequence[Trial] | None = None) -> pd.Da
         (a trial's random draws count as one, their mean), the last two each with ``_low, _high``,
         Wilson's 95 % interval over trials, which is too wide for draws that differ within a trial;
         ``difference``, found − random, with ``_low, _high`` (`paired_interval`, over trials and for
-        these random sets) and ``p_value`` (`rank_p`: how many random sets reach the share of those
-        found); ``n``, trials, or clusters of them; ``random_sets``, how many; ``decidable``,
-        whether p could be 0.05 or less among so many.
+        these random sets) and ``p_value`` (`rank_p`: how many random sets reach the found heads'
+        share); ``n``, trials, or clusters of them; ``random_sets``, their number; ``decidable``,
+        whether p could be 0.05 or less among that many.
 
     Source: Wilson (1927), Probable inference.
     """
@@ -186,7 +186,7 @@ def summary(frame: pd.DataFrame, trials: Sequence[Trial] | None = None) -> pd.Da
 
 def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval of the difference of two shares of the same trials, from Wilson's interval of
-    each and from how far the two go together.
+    each and the correlation of the two.
 
     Args:
         one, other: (trials, …), each 0 or 1, or a mean of such.
@@ -195,12 +195,11 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
         ``(low, high)``, each of shape (…).
 
     Source: Newcombe (1998), Improved confidence intervals for the difference between binomial
-    proportions
-        based on paired data, method 10.
+        proportions based on paired data, method 10.
     """
     n, means = len(one), (one.mean(0), other.mean(0))
     together = ((one - means[0]) * (other - means[1])).mean(0)
-    # Newcombe's correction for continuity, which leaves no agreement beyond what is there.
+    # Newcombe's correction for continuity, which never goes below no agreement.
     together = np.where(together > 0, np.maximum(together - 1 / (2 * n), 0), together)
     spread = np.sqrt(np.prod([share * (1 - share) for share in means], axis=0))
     alike = np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
@@ -217,7 +216,7 @@ def paired_interval(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _likeliest(patched, logit, about):
-    """The likeliest word of every trial, picture and variant; ``about``: variant → heads and
+    """The likeliest word for every trial, picture and variant; ``about``: variant → heads and
     bias."""
     best = patched.loc[
         patched.groupby(["trial", "target", "variant"], observed=True, sort=False)[logit].idxmax()
@@ -235,8 +234,8 @@ def _likeliest(patched, logit, about):
 
 
 def _shown(model, trial, rng):
-    """The trial in its two pictures, with the other place as its tile, and more words to answer
-    with."""
+    """The trial in its two pictures, with the other place as its tile, and more words as possible
+    answers."""
     lacking = {
         "tile": trial.tile is None,
         "'recolored' picture": "recolored" not in trial.images,
@@ -249,7 +248,7 @@ def _shown(model, trial, rng):
             "rgb_trials(model, n)"
         )
     places = [(row, column) for row in range(trial.grid) for column in range(trial.grid)]
-    # Not the first one, which a causal model has nothing to compare with.
+    # Never the first place: a causal model has nothing to compare it with.
     far = [place for place in places[1:] if max(abs(np.subtract(place, trial.tile))) >= 2]
     if not far:
         raise InputError(
@@ -264,8 +263,8 @@ def _shown(model, trial, rng):
     )
     two.paste(tile, (place[1] * side, place[0] * side))
     images = {"clean": trial.sources["clean"], "two tiles": two}
-    own = {word for accepted in trial.words.values() for word in accepted}
-    words = {word: word for word in words_for(model, find("rgb")) if word not in own}
+    own_words = {word for accepted in trial.words.values() for word in accepted}
+    words = {word: word for word in words_for(model, find("rgb")) if word not in own_words}
     return replace(
         trial,
         images=images,
@@ -277,7 +276,7 @@ def _shown(model, trial, rng):
 
 
 def _wilson(share, n):
-    """95 % interval of a share of n trials."""
+    """Wilson's 95 % interval of a share of n trials."""
     z = norm.isf(0.025)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     width = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -2,10 +2,10 @@
 
 The seed's test of a POI localization head (P3) cannot tell a head that finds the odd tile's place
 from one that carries the background's colour, nor from several others: on its pictures all make the
-answer "blue". For every head that passes P3, this puts side by side what decides:
+answer "blue". For every head that passes P3, the riddle's table has the questions that decide:
 
-1. what it *writes*: on a canvas of another colour (P4, P4w) the colour there, or the one that it
-   saw;
+1. what the head *writes*: on a canvas of another colour (P4, P4w), the colour there, or the one
+   that it saw;
 2. by which *route*: through the color extractors (P5) or past them (P5w);
 3. whether it carries a *place*: taken from a picture with the tile elsewhere, does it move the
    reading there (P6)?
@@ -14,8 +14,8 @@ answer "blue". For every head that passes P3, this puts side by side what decide
 6. whether the clean answer *needs* it (P10), and whether it lowers the word for "nothing is odd"
    instead (P9a, P9b).
 
-An explanation is a role (`analyses.roles`). It is the head's where all its predictions hold; it is
-out where one is refuted; and it is left else, with what would decide it.
+An explanation is a role (`analyses.roles`). It is the head's if all its predictions hold; it is out
+if one is refuted; otherwise it is left, with what would decide it.
 
 Source: the last paragraph of the seed note of the RGB game.
 """
@@ -46,7 +46,7 @@ ASKS = {
     "P9a": "the word for nothing",
     "P10": "the clean answer, without it",
 }
-# Role → what it says of a head.
+# Role → its explanation of a head.
 EXPLANATIONS = {
     "POI localization": "localizes",
     "row or column localization": "localizes the row or the column",
@@ -58,8 +58,8 @@ EXPLANATIONS = {
 
 
 def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFrame:
-    """What each head that passes P3 does: localize, hand on a place, write the background, or hold
-    it down; and by which route.
+    """The role of each head that passes P3: it localizes, hands on a place, writes the background,
+    or holds it down; and by which route.
 
     Args:
         options: those of `analyses.roles.evidence`.
@@ -74,7 +74,7 @@ def riddle(model: rgb.Vlm, trials: Sequence[rgb.Trial], **options) -> pd.DataFra
 
 
 def asked(evidence: pd.DataFrame) -> bool:
-    """Whether some evidence has the predictions that the riddle reads."""
+    """Whether evidence has the predictions that the riddle reads."""
     return set(ASKS) <= set(evidence["prediction"])
 
 
@@ -87,20 +87,17 @@ def table(evidence: pd.DataFrame) -> pd.DataFrame:
     """The riddle's rows from the frame of `analyses.roles.evidence`.
 
     Returns:
-        A row per head of which P3a holds and P3b is not refuted, or that has one of these roles ×
-        prediction (`ASKS`): ``layer, head, verdict, left, decide, route, late, prediction,
-        expected, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n, holds,
-        state``. ``verdict``: one of `EXPLANATIONS`, or "undecided".
-        ``left``: the explanations of which nothing is refuted, such as "localizes or relays the
-        place"; "none
-            of these" where all are out.
-        ``decide``: which undecided predictions of these would decide, with how many trials, or what
-        they
-            lack; empty with a verdict.
+        A row per head × prediction (`ASKS`), for heads for which P3a holds and P3b is not refuted,
+        or that have one of these roles: ``layer, head, verdict, left, decide, route, late,
+        prediction, expected, raises`` (in words), ``effect, ci_low, ci_high, restored_fraction, n,
+        holds, state``. ``verdict``: one of `EXPLANATIONS`, or "undecided".
+        ``left``: the explanations that are not refuted, such as "localizes or relays the place";
+        "none of these" if all are out.
+        ``decide``: the undecided predictions of these that would decide, with how many trials, or
+        what they lack; empty with a verdict.
         ``route``: "through the extractors" (P5), "past the extractors" (P5w), or "undecided".
-        ``late``: no color extractor is in a later layer, so that nothing can go through one;
-        missing where
-            no head is shown to be one.
+        ``late``: no color extractor is in a later layer, so nothing can go through one; missing if
+        no head is shown to be one.
     """
     layers = [layer for layer, _ in color_extractor.heads(evidence)]
     holds, state = (

@@ -1,10 +1,10 @@
-"""The models that are judged: what is known of their heads, and what is drawn for them.
+"""The models to judge, the truth about their heads, and the random draws for them.
 
-Planted circuits (`rgb_circuit.models.planted`), even ones over levels of noise and over numbers of
-trials, and unkind ones over numbers of trials (`KINDS`), with placements, decoys, grouped-query
-attention and grids drawn at random; and three kinds on which every role is false (`NULLS`). Of
-these, the random ones are built with a gap, and the others have that of a planted model, so that a
-role could be given.
+Planted circuits (`rgb_circuit.models.planted`): even ones over levels of noise and over numbers of
+trials, and unkind ones over numbers of trials (`KINDS`), with random placements, decoys,
+grouped-query attention and grids. In addition, three kinds on which every role is false (`NULLS`):
+the random ones are built with a gap, and the others have that of a planted model, so that a role
+could be given.
 """
 
 from collections.abc import Sequence
@@ -30,23 +30,22 @@ from rgb_circuit.models.random import fitted_llava
 
 from ..roles import GAME
 
-# What the planted models are like. "even" ones are as they were always: all heads serve every
-# colour and tile alike.
+# Kinds of planted models. In "even" models all heads serve every colour and tile alike.
 KINDS = ("even", "alike", "2 × 4", "4 × 2", "uneven", "backup", "relay", "resting", "odds")
-# Models on which every role is false → what they are.
+# Models on which every role is false → their description.
 NULLS = {
     "random": "random weights, fitted readout",
     "exchanged": "planted, changed pictures exchanged within trials",
     "permuted": "planted, heads permuted within layers between predictions",
 }
-# Share of the gap that a head of CV 1 restores there.
+# Share of the gap that the uneven head, with a CV of 1, restores in its models.
 UNEVEN_SHARE = 0.125
-# Its name, and that of its row beside all heads of its models.
+# Its name, and that of its row next to all heads of its models.
 UNEVEN_HEAD = "uneven extractor"
 TRIALS = (16, 32, 64)
-# By how many all readings are compared.
+# The number of trials by which all readings are compared.
 USUAL = 32
-# In units of the gap between clean and corrupted pictures, as margins are.
+# In units of the gap between clean and corrupted pictures, like margins.
 NOISE = (0.0, MODERATE_NOISE / 2, MODERATE_NOISE, 2 * MODERATE_NOISE)
 
 
@@ -57,8 +56,8 @@ class Subject:
     Attributes:
         kind: ``"planted"``, or one of `NULLS`.
         noise: of a planted model, as a fraction of its gap; NaN for a random one.
-        seed: of everything that is drawn for it.
-        sizes: numbers of trials that it is judged by, in order; each the first of the largest.
+        seed: of everything that is drawn for the model.
+        sizes: numbers of trials to judge by, in order; each takes the first of the largest.
         like: of a planted model, one of `KINDS`.
     """
 
@@ -74,7 +73,7 @@ class Subject:
         return USUAL if USUAL in self.sizes else self.sizes[-1]
 
     def build(self) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
-        """model, processor, truth (``layer, head, role, name``)."""
+        """Build model, processor, truth (``layer, head, role, name``)."""
         rng = np.random.default_rng([self.seed, self.kind != "random"])
         kv_heads = int(rng.choice([1, 2, 4]))
         if self.kind == "random":
@@ -92,7 +91,7 @@ class Subject:
         if self.like == "even":
             made: dict[str, Any] = dict(placement=placement, decoys=decoys)
         else:
-            # Two more layers, so that there is room after the circuit.
+            # Two more layers make room after the circuit.
             shape |= dict(layers=layers + 2, kv_heads=4)
             made = _unkind(self.like, placement, decoys, layers, rng)
         model, processor, truth = planted(**shape, **made, noise=self.noise, seed=self.seed)
@@ -100,7 +99,7 @@ class Subject:
 
 
 def _unkind(like, placement, decoys, layers, rng):
-    """Arguments of `planted` for a kind of model. ``layers`` and the next are free of other
+    """Arguments of `planted` for a kind of model. ``layers`` and the next layer are free of other
     parts."""
     mean = placement.mean[0]
     last = [(layers + int(rng.integers(2)), int(head)) for head in rng.permutation(4)]
@@ -138,8 +137,8 @@ def _unkind(like, placement, decoys, layers, rng):
         more = list(zip((UNKIND["finder"], UNKIND["relay"], late), places))
         return dict(placement=placement, decoys=[], without=["poi", "extractor"], more=more)
     if like == "backup":
-        # Whatever colour is in the answer silences it, that of a background writer too, so there is
-        # none.
+        # Any colour in the answer silences the backup, even a background writer's, so there is no
+        # writer.
         return dict(placement=placement, decoys=[], more=[(UNKIND["backup"], last[0])])
     if like == "resting":
         return dict(
@@ -168,10 +167,11 @@ def family(
     """The models to judge.
 
     Args:
-        planted_each: even models at every level of ``noise`` by 32 trials, and models of every kind
-            at moderate noise by each number of trials; the same ones at each level and number.
-        random: models of each of `NULLS`, by 32 trials.
-        trials: that all are judged on, instead of these numbers.
+        planted_each: the number of even models at every level of ``noise`` by 32 trials, and of
+            models of every kind at moderate noise by each number of trials; the same models at each
+            level and number.
+        random: the number of models of each of `NULLS`, by 32 trials.
+        trials: the number of trials for all models, instead of these numbers.
         kinds: of `KINDS`.
     """
     if planted_each < 1 or random < 1:
@@ -202,16 +202,15 @@ def family(
     return [*known, *false]
 
 
-# The pictures whose right answer is another than the clean one's: whichever is shown, the gap is
-# the same.
+# The pictures whose right answer differs from the clean one's; the gap is the same for all of them.
 CHANGED = tuple(
     name for name, condition in GAME.conditions.items() if condition.right != GAME.right
 )
 
 
 def exchanged(trials: Sequence[rgb.Trial], seed: int) -> list[rgb.Trial]:
-    """The trials, in each the three changed pictures under each other's names, none under its own;
-    the clean and the moved one stay, and with them the gap."""
+    """The trials with their three changed pictures under each other's names, none under its own;
+    the clean and the moved picture stay, and with them the gap."""
     rng = np.random.default_rng(seed)
     made = []
     for trial in trials:

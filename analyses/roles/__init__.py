@@ -1,4 +1,4 @@
-"""What every head is: the hypotheses side by side, from one set of sweeps."""
+"""The role of every head: all hypotheses tested from one set of sweeps."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,8 @@ from .. import evidence as _evidence
 from ..evidence import Frozen, rivals
 from ..evidence.power import smallest_share
 
-# Why nothing can be tested (`rgb_circuit.stimuli.replicates`), as `refused` says it.
+# The sentence of `refused` for each reason why nothing can be tested
+# (`rgb_circuit.stimuli.replicates`).
 FEW = {
     "few clusters": "trials of one source are one observation, and these are too few: a test needs "
     f"{FEWEST} clusters; add trials of other pictures",
@@ -30,14 +31,14 @@ FEW = {
     "up": "where a head looks, and what it reads, is restored where the tokens of both prompts "
     "line up, and these do not; ask in as many tokens",
 }
-# The task whose roles are told where no other is given.
+# The default task.
 GAME = find("rgb")
 
 
 def roles(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], *, task: Task = GAME, **options
 ) -> pd.DataFrame:
-    """One row per head: its role, how strongly, and which predictions it meets.
+    """One row per head: its role, how strong it is, and which predictions the head meets.
 
     Args:
         task, options: those of `evidence`.
@@ -71,23 +72,22 @@ def evidence(
     split: bool = False,
     **options,
 ) -> pd.DataFrame:
-    """All predictions for every head; every sweep is run once.
+    """Test every prediction on every head; every sweep runs once.
 
     The false discovery rate is controlled for each role, over heads.
 
     Args:
         task: whose hypotheses and checks are tested.
-        extractors: (layer, head) pairs that P5, P5w and P7 freeze; by default the heads that are
-            found to read the odd colour.
-        split: find on the first half of the trials and test on the second, so that the effects of
-            the heads that are found are not larger than they are because they were chosen. It takes
-            twice the trials.
+        extractors: (layer, head) pairs that P5, P5b, P5w and P7 freeze; by default the heads that
+            are found to read the odd colour.
+        split: find heads on the first half of the trials and test them on the second, so that
+            choosing heads does not inflate their effects. It takes twice the trials.
         options: ``margin, least, level, only_correct, positions, progress`` of
-            `analyses.evidence.examine`: with ``positions="all"``, say, a circuit that works before
-            [end] is found.
+            `analyses.evidence.examine`; ``positions="all"``, for example, finds a circuit that
+            works before [end].
 
     Returns:
-        A row per head × prediction, as `analyses.evidence.examine`.
+        A row per head × prediction, as from `analyses.evidence.examine`.
 
     Raises:
         InputError: too few trials, or a picture or word that a prediction needs and a trial lacks.
@@ -118,14 +118,15 @@ def needs(
     positions: str | Sequence[int] = "end",
     task: Task = GAME,
 ) -> list[Measurement]:
-    """What `evidence` asks of each trial by itself; see `analyses.evidence.needs`."""
+    """The measurements of `evidence` that need one trial at a time; see
+    `analyses.evidence.needs`."""
     return _evidence.needs(
         model, trials, task.hypotheses, task=task, checks=task.checks, positions=positions
     )
 
 
 def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
-    """One row per head from the frame of `evidence`.
+    """One row per head, from the frame of `evidence`.
 
     Args:
         task: whose hypotheses were tested.
@@ -134,16 +135,16 @@ def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
         ``layer, head, role, score, colors`` and a Boolean per prediction.
         ``role`` is the name of a hypothesis, in the game "color extractor", "POI localization",
         "row or column localization", "place relay", "background writer", "canvas suppressor" or
-        "oddness", or it is "none"; a head that meets all predictions of several hypotheses is
-        called by all, such as "color extractor + background writer". Which cannot go together,
-        `exclusive` says. ``colors``: of a head that carries the right answer
-        (`carries_the_answer`), the words for which it alone is shown to restore it in all its
-        pictures, such as "green, red"; empty where these are all, or too few trials have a word to
-        tell. ``score`` is a signed fraction of the gap: the mean restored fraction of the
-        predictions that are the hypothesis' `rgb_circuit.hypothesis.Hypothesis.score`. Of several
-        roles, and for "none" of all, it is the one furthest from zero: how much the head does of
-        anything, for better or worse. It is missing where a gap that it is a fraction of is not
-        shown (`no_gap`).
+        "oddness", or it is "none". A head that meets all predictions of several hypotheses gets all
+        their names, such as "color extractor + background writer"; `exclusive` lists the roles that
+        exclude each other. ``colors``, for a head that carries the right answer
+        (`carries_the_answer`), lists the words for which it alone is shown to restore the answer in
+        all its pictures, such as "green, red"; it is empty if these are all words, or if a word has
+        too few trials to tell. ``score`` is a signed fraction of the gap: the mean restored
+        fraction of the predictions in `rgb_circuit.hypothesis.Hypothesis.score`. A head with
+        several roles has the score furthest from zero; a head with the role "none" has the furthest
+        of all roles' scores, which says how much it does of anything, for better or worse. The
+        score is missing if a gap that it is a fraction of is not shown (`no_gap`).
     """
     frame = evidence.pivot(index=["layer", "head"], columns="prediction", values="holds")
     frame = frame[list(dict.fromkeys(evidence["prediction"]))]
@@ -151,11 +152,13 @@ def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
     met = {hypothesis: _evidence.heads(evidence, hypothesis) for hypothesis in task.hypotheses}
     names, best, words = [], [], []
     for head in frame.index:
-        own = [hypothesis for hypothesis in task.hypotheses if head in met[hypothesis]]
-        carried = [_words(evidence, head, one) for one in own if carries_the_answer(one, task)]
+        hypotheses = [hypothesis for hypothesis in task.hypotheses if head in met[hypothesis]]
+        carried = [
+            _words(evidence, head, one) for one in hypotheses if carries_the_answer(one, task)
+        ]
         words.append(carried[0] if carried else "")
-        names.append(" + ".join(hypothesis.name for hypothesis in own) or "none")
-        scored = [hypothesis.name for hypothesis in own or task.hypotheses]
+        names.append(" + ".join(hypothesis.name for hypothesis in hypotheses) or "none")
+        scored = [hypothesis.name for hypothesis in hypotheses or task.hypotheses]
         best.append(max(fractions.loc[head, scored].dropna(), key=abs, default=np.nan))
     frame.insert(0, "role", names)
     frame.insert(1, "score", best)
@@ -164,8 +167,7 @@ def table(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
 
 
 def carries_the_answer(hypothesis: Hypothesis, task: Task = GAME) -> bool:
-    """Whether a hypothesis is scored by what raises the right answer's word, and by nothing
-    else."""
+    """Whether the score of a hypothesis counts only rises of the right answer's word."""
     scored = [
         prediction for prediction in hypothesis.predictions if prediction.name in hypothesis.score
     ]
@@ -177,7 +179,8 @@ def carries_the_answer(hypothesis: Hypothesis, task: Task = GAME) -> bool:
 
 
 def _words(evidence, head, hypothesis):
-    """The words for which a head is shown to do all that it is scored by, where not all."""
+    """The words for which a head is shown to do all that its score counts; empty if these are
+    all."""
     rows = evidence[
         (evidence["layer"] == head[0])
         & (evidence["head"] == head[1])
@@ -188,8 +191,8 @@ def _words(evidence, head, hypothesis):
 
 
 def exclusive(task: Task = GAME) -> list[tuple[str, str]]:
-    """The pairs of roles that no head can have both, since one asks for what the other forbids,
-    whichever predictions stand in for others.
+    """The pairs of roles that no head can have both: whichever predictions stand in for others, one
+    asks for what the other forbids.
 
     Examples:
         >>> exclusive()[0]
@@ -206,86 +209,85 @@ def power(
     least: float = 0.05,
     stray: float | None = None,
 ) -> float:
-    """The smallest share of the gap that one head among all must restore to be confirmed four times
-    of five, on as many trials: what it does must be shown, and what it does not do as well.
+    """The smallest share of the gap that one head among all must restore to be confirmed, four
+    times out of five, on as many trials: both its effects and the absence of others must be shown.
 
     Args:
         evidence: from `evidence`.
-        variation: of the head's effect over trials of one colour, as a fraction of the effect; 0.9
-            to 1.4 on a trained model.
+        variation: standard deviation of the head's effect over trials of one colour, as a fraction
+            of the effect; 0.9 to 1.4 on a trained model.
         colors: how many are drawn.
-        level, least: as `evidence` was called.
-        stray: the share of trials in which what should be absent is not; by default as many as the
-            model answers wrongly. Give 0 where these were left out.
+        level, least: as in the call of `evidence`.
+        stray: the share of trials in which an effect that should be absent is not; by default the
+            share that the model answers wrongly. Pass 0 if those trials were left out.
 
     Returns:
-        Infinite where no head could be, also where nothing can be tested.
+        Infinite if no head could be confirmed, or nothing can be tested.
     """
     if evidence["void"].isin(list(FEW)[:2]).all():
         return np.inf
-    every, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
+    n_heads, n = len(evidence[["layer", "head"]].drop_duplicates()), int(evidence["n"].iloc[0])
     if stray is None:
         stray = min(1.0, float(evidence["wrong"].iloc[0]) / evidence.attrs.get("trials", n))
-    # Of two to four answers each is tested by itself.
+    # Each of two to four answers is tested separately.
     answers, in_each = evidence.attrs.get("answers", (1, n))
     if answers > 1:
         n, colors = in_each, 1
-    return smallest_share(n, every, variation, colors, level, least, stray, answers)
+    return smallest_share(n, n_heads, variation, colors, level, least, stray, answers)
 
 
 def refused(evidence: pd.DataFrame, task: Task = GAME) -> str:
-    """The roles that these trials cannot show, and why, in words without a full stop; empty where
+    """The roles that these trials cannot show, and why, in words without a full stop; empty if
     there are none.
 
     Args:
         evidence: from `evidence`.
     """
     void = evidence.drop_duplicates("prediction").set_index("prediction")["void"]
-    # Role of an answer → the roles of heads that cannot be shown for want of its words.
-    one: dict[str, dict[str, None]] = {}
+    # Role of an answer → the roles of heads that its missing or constant word leaves untestable.
+    constant: dict[str, dict[str, None]] = {}
     unread: dict[str, dict[str, None]] = {}
     for hypothesis in task.hypotheses:
         for prediction in hypothesis.predictions:
             reason = void.get(prediction.name, "")
             if reason == "one word":
-                one.setdefault(prediction.varied or task.right, {})[hypothesis.name] = None
+                constant.setdefault(prediction.varied or task.right, {})[hypothesis.name] = None
             for role in task.fixed(prediction) if reason == "no word" else ():
                 unread.setdefault(role, {})[hypothesis.name] = None
-    said = [
+    sentences = [
         f"{' and '.join(names)} cannot be shown where all trials have one {role}, since a head "
         f"that always says that word would pass; vary the {role}"
-        for role, names in one.items()
+        for role, names in constant.items()
     ]
-    said += [
+    sentences += [
         f"{' and '.join(names)} cannot be shown where trials have no answer {role!r}, the word for "
         f"{task.roles[role].says or 'it'}; add answers[{role!r}]"
         for role, names in unread.items()
     ]
-    said += [FEW[reason] for reason in dict.fromkeys(void[void.isin(list(FEW))])]
-    return "; ".join(said)
+    sentences += [FEW[reason] for reason in dict.fromkeys(void[void.isin(list(FEW))])]
+    return "; ".join(sentences)
 
 
 def heads(table: pd.DataFrame, role: str) -> list[tuple[int, int]]:
-    """The (layer, head) pairs of a role table (`roles`) that have ``role``, alone or among
-    others."""
-    own = [role in names.split(" + ") for names in table["role"]]
+    """The (layer, head) pairs of a role table (`roles`) with ``role``, alone or among others."""
+    has_role = [role in names.split(" + ") for names in table["role"]]
     return [
         (int(layer), int(head))
-        for layer, head in table.loc[own, ["layer", "head"]].itertuples(index=False)
+        for layer, head in table.loc[has_role, ["layer", "head"]].itertuples(index=False)
     ]
 
 
 def closest(evidence: pd.DataFrame, k: int = 3, task: Task = GAME) -> pd.DataFrame:
-    """The heads that come closest to a role: those with the highest score for any.
+    """The heads that come closest to any role: those with the highest scores.
 
     Args:
         evidence: from `evidence`.
         k: how many.
 
     Returns:
-        A row per head, the highest score first: ``layer, head, role`` (the one it comes closest
-        to), ``score`` (for that role, as in `table`). No row where no head has a score, for want of
-        a gap (`no_gap`).
+        A row per head, the highest score first: ``layer, head, role`` (the closest role), ``score``
+        (for that role, as in `table`). Heads without a score, for lack of a gap (`no_gap`), are
+        left out.
     """
     fractions = scores_by_role(evidence, task).dropna(how="all")
     if fractions.empty:
@@ -295,8 +297,8 @@ def closest(evidence: pd.DataFrame, k: int = 3, task: Task = GAME) -> pd.DataFra
 
 
 def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
-    """What cannot be tested because the model's answer does not change (`analyses.evidence`), in
-    words; empty where all can be.
+    """The predictions that cannot be tested because the model's answer does not change
+    (`analyses.evidence`), as a sentence; empty if all can be tested.
 
     Args:
         evidence: from `evidence`.
@@ -321,12 +323,12 @@ def no_gap(evidence: pd.DataFrame, task: Task = GAME) -> str:
 
 
 def scores_by_role(evidence: pd.DataFrame, task: Task = GAME) -> pd.DataFrame:
-    """A row per (layer, head), a column per role: the signed fraction of the gap that is the head's
-    score for it; missing where a gap is not shown."""
+    """A row per (layer, head), a column per role: the head's score for it, a signed fraction of the
+    gap; missing if a gap is not shown."""
     fractions = evidence.pivot(
         index=["layer", "head"], columns="prediction", values="restored_fraction"
     )
-    # Of what a score is the mean of, nothing may be missing.
+    # A score is missing if any of the fractions that it averages is.
     means = {
         hypothesis.name: fractions[list(hypothesis.score)].mean(axis=1, skipna=False)
         for hypothesis in task.hypotheses

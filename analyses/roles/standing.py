@@ -1,4 +1,4 @@
-"""Where a role stands among all heads, and the words for it.
+"""Whether any head has a role, and the words for it.
 
 | state | means | is said as |
 |---|---|---|
@@ -7,7 +7,7 @@
 | undecided | neither: some heads are open | no … is shown, how many are open, and what these lack |
 | untested | no prediction can be tested | whether there is one cannot be tested |
 
-A head is *open* for a role where nothing that the role asks for is refuted, and not all of it is
+A head is *open* for a role if nothing that the role asks for is refuted, but not everything is
 shown.
 """
 
@@ -29,7 +29,7 @@ from .. import evidence as _evidence
 from ..evidence.verdict import UNEQUAL
 from . import GAME, scores_by_role
 
-# What it takes where trials are too few, or their answers; see `rgb_circuit.stimuli.replicates`.
+# What is needed if there are too few trials or answers; see `rgb_circuit.stimuli.replicates`.
 FEW = {
     "few clusters": f"{FEWEST} clusters of trials or more",
     "few of an answer": f"{FEWEST} clusters or more for each answer",
@@ -42,10 +42,10 @@ NAMED = 2
 
 @dataclass(frozen=True)
 class Standing:
-    """Where one role stands.
+    """The state of one role among all heads.
 
     Attributes:
-        hypothesis: whose role it is.
+        hypothesis: the hypothesis of the role.
         state: "shown", "refuted", "undecided" or "untested".
         heads: the (layer, head) pairs that have the role.
         open: a row per open head, the highest score first: ``layer, head, score`` (as in
@@ -59,7 +59,7 @@ class Standing:
 
 
 def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
-    """Role → where it stands, for every hypothesis of a task.
+    """Role → its state, for every hypothesis of a task.
 
     Args:
         evidence: from `roles.evidence`, of the same task.
@@ -72,8 +72,8 @@ def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
 
 
 def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int, int]]:
-    """The heads of which the opposite of nothing that a role asks for is shown, those that have it
-    among them."""
+    """The heads for which nothing that a role asks for is refuted, including those that have the
+    role."""
     state = _evidence.by_prediction(evidence, "state")
     left = [(state[slot] != "refuted").any(axis=1) for slot in hypothesis.slots]
     left += [state[name] != "holds" for name in hypothesis.refutes]
@@ -83,7 +83,7 @@ def open_heads(evidence: pd.DataFrame, hypothesis: Hypothesis) -> list[tuple[int
 def lacking(
     evidence: pd.DataFrame, head: tuple[int, int], wanted: Sequence[Hypothesis]
 ) -> pd.DataFrame:
-    """What of some roles is neither shown nor refuted of a head.
+    """The predictions of some roles that are undecided for a head or cannot be tested.
 
     Returns:
         A row per prediction: ``prediction, void, trials_to_decide, outside, stray, n``, as in the
@@ -104,7 +104,8 @@ def lacking(
 
 
 def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis) -> pd.DataFrame:
-    """The predictions of a role of which an absence fails in a few trials of a head.
+    """The predictions of a role that include an absence which fails in only a few of a head's
+    trials.
 
     Returns:
         A row per prediction: ``prediction, state, outside`` (in how many trials), ``stray`` (the
@@ -117,17 +118,17 @@ def strays(evidence: pd.DataFrame, head: tuple[int, int], hypothesis: Hypothesis
 
 
 def to_test(void: str, prediction: Prediction, task: Task) -> str:
-    """What it would take to test a prediction, in words.
+    """What it takes to test a prediction, in words.
 
     Args:
-        void: why it cannot be tested, as evidence frames have it.
+        void: the reason why it cannot be tested, as in evidence frames.
     """
     if void == "no gap":
         return f"a model that answers by {task.place or 'the picture'}"
     if void == "one word":
         return f"other {prediction.varied}s"
     if void == "no word":
-        # A role whose word is the same in all trials, which these lack.
+        # These trials lack the word of a role whose word never varies.
         return " and ".join(f"answers[{role!r}]" for role in task.fixed(prediction))
     if void in FEW:
         return FEW[void]
@@ -137,8 +138,8 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
 
 
 def _lacks(evidence, head, hypothesis, task):
-    """`lacking`, in words."""
-    said = []
+    """The frame of `lacking` in words."""
+    lacks = []
     for row in lacking(evidence, head, [hypothesis]).to_dict("records"):
         wanted = task.prediction(row["prediction"])
         why = (
@@ -146,8 +147,8 @@ def _lacks(evidence, head, hypothesis, task):
             if row["void"]
             else f"undecided: {_to_decide(row, observations(evidence))}"
         )
-        said.append(f"{row['prediction']} ({why})")
-    return ", ".join(said)
+        lacks.append(f"{row['prediction']} ({why})")
+    return ", ".join(lacks)
 
 
 def _to_decide(row, of):
@@ -159,12 +160,12 @@ def _to_decide(row, of):
 
 
 def open_rivals(evidence: pd.DataFrame, hypothesis: Hypothesis, head: tuple[int, int]) -> list[str]:
-    """The names of a hypothesis' rivals of which, for a head, nothing is refuted."""
+    """The names of a hypothesis' rivals that are not refuted for a head."""
     return [rival.name for rival in hypothesis.rivals if tuple(head) in open_heads(evidence, rival)]
 
 
 def a(hypothesis: Hypothesis, count: int = 1) -> str:
-    """What heads of a role are called, one or several."""
+    """The name for one or several heads with a role."""
     return hypothesis.plural if count > 1 else hypothesis.plural.removesuffix("s")
 
 
@@ -174,24 +175,23 @@ def an(name: str) -> str:
 
 
 def one_of(hypotheses: Iterable[Hypothesis]) -> str:
-    """A head of one of some roles, with its article: "a color extractor or a POI head"."""
+    """The names of several roles' heads, with articles: "a color extractor or a POI head"."""
     return " or ".join(an(a(hypothesis)) for hypothesis in hypotheses)
 
 
 def none_is(standing: Standing) -> str:
-    """What is to be said of a role that no head has, without capital and full stop."""
-    one = a(standing.hypothesis)
+    """The sentence for a role that no head has, without capital and full stop."""
+    name = a(standing.hypothesis)
     if standing.state == "refuted":
-        return f"there is no {one}"
+        return f"there is no {name}"
     if standing.state == "untested":
-        return f"whether there is {an(one)} cannot be tested"
+        return f"whether there is {an(name)} cannot be tested"
     count = len(standing.open)
-    return f"no {one} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
+    return f"no {name} is shown ({count} head{'s are' if count > 1 else ' is'} still open)"
 
 
 def nearly(standing: Standing) -> str:
-    """The open heads of a role with what they lack, without full stop; empty where there are
-    none."""
+    """The open heads of a role and what they lack, without a full stop; empty if there are none."""
     named = {one.name: one for one in standing.hypothesis.predictions}
     of_attention = all(named[name].about_attention for name in standing.hypothesis.score)
     does = "reaches" if of_attention else "restores"
@@ -210,7 +210,7 @@ def _more(number):
 def _standing(evidence, hypothesis, task, scores):
     heads = _evidence.heads(evidence, hypothesis)
     names = [prediction.name for prediction in hypothesis.predictions]
-    own = evidence[evidence["prediction"].isin(names)]
+    of_role = evidence[evidence["prediction"].isin(names)]
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
     rows = [
         dict(
@@ -225,7 +225,7 @@ def _standing(evidence, hypothesis, task, scores):
     table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
     if heads:
         state = "shown"
-    elif (own["void"] != "").all():
+    elif (of_role["void"] != "").all():
         state = "untested"
     else:
         state = "undecided" if left else "refuted"

@@ -1,4 +1,4 @@
-"""Boards of tiles, each of which is one image token of the model that they are drawn for."""
+"""Boards of tiles; each tile is one image token of the model that they are drawn for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Canvas:
-    """What a drawn task must know of a model: its board, and the conversation that it is asked in.
+    """What a drawn task must know about a model: its board, and the conversation of its prompts.
 
     Attributes:
         grid: tiles per side.
@@ -43,10 +43,11 @@ def draw(
     *,
     margin: int = 0,
 ) -> Image.Image:
-    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` but those in
+    """A ``grid`` × ``grid`` board of ``tile_px`` pixel tiles, all ``background`` except those in
     ``tiles`` (row, column).
 
-    The background goes on for ``margin`` pixels at the right and at the bottom, where no tile fits.
+    The background continues for ``margin`` pixels at the right and at the bottom, where no tile
+    fits.
 
     Examples:
         >>> board = draw((0, 0, 255), {(0, 1): (255, 0, 0)}, grid=2, tile_px=4)

@@ -1,5 +1,5 @@
-"""Draws in which each word stands equally often for each thing, and no place comes again before all
-had their turn."""
+"""Draws in which each word is used equally often in each role, and no place repeats before all were
+used."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,23 +22,23 @@ def balanced(
     also: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """What each of ``n`` trials on a board shows: role → word, and ``tile``, the (row, column) of
-    its marked tile; what is fixed is as it was given.
+    its marked tile. Fixed values are passed through.
 
     Every run of ``len(words)`` trials uses each word once per role. The first tile is never drawn:
     under causal attention its token has seen no other tile to differ from.
 
     Args:
-        roles: that words are drawn for.
-        words: that are drawn.
+        roles: the roles to draw words for.
+        words: the words to draw.
         grid: tiles per side.
         seed: the same seed gives the same draws.
         fixed: any of the roles, ``tile`` and ``also``, held fixed.
-        called: what the words are, such as "colours", for messages.
-        also: what can be fixed besides, and is only handed on.
+        called: the kind of the words, such as "colours", for messages.
+        also: other keys that may be fixed; their values are passed on unchanged.
 
     Raises:
-        InputError: what cannot be fixed, too few words left to draw from, or no number of trials or
-            seed.
+        InputError: a key that cannot be fixed, too few words left to draw from, or an invalid
+            number of trials or seed.
 
     Warns:
         UserWarning: some trials have the same pictures, since too much is fixed.
@@ -64,7 +64,7 @@ def balanced(
     places = [(row, column) for row in range(grid) for column in range(grid)][1:]
     order, tiles, draws, different = [], [], [], set()
     for index in range(n):
-        # Nothing is free where all is fixed.
+        # ``free`` is empty if every role is fixed.
         shift = index % max(1, len(free))
         if shift == 0:
             order = list(rng.permutation(free))
@@ -83,15 +83,15 @@ def balanced(
         warnings.warn(
             f"the pictures of these {n} trials are {what}, so they count as more trials than they "
             f"are; {leave}ask for {len(different)}",
-            # The line that asked for the trials, not that of the function that draws them.
+            # Point to the line that asked for the trials, not to the function that draws them.
             stacklevel=4,
         )
     return draws
 
 
 def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Raise InputError unless trials can be drawn: some number of them, from a seed, with nothing
-    held fixed but what is ``known``."""
+    """Raise InputError unless the number of trials and the seed are valid, and nothing is held
+    fixed but what is ``known``."""
     if unknown := sorted(set(fixed) - set(known)):
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
@@ -103,7 +103,7 @@ def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[s
 
 
 def in_turn(options: Sequence[Any], n: int, rng: np.random.Generator) -> list[Any]:
-    """``n`` of some options, in an order that is drawn anew whenever each has had its turn.
+    """``n`` of some options, in an order that is drawn anew each time all were used.
 
     Examples:
         >>> drawn = in_turn(["left", "right"], 4, np.random.default_rng(0))

@@ -1,1 +1,1 @@
-"""What a user asks of a model: one question a module."""
+"""The questions that a user can ask about a model, one per module."""

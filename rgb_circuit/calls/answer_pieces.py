@@ -1,4 +1,4 @@
-"""Which token each answer of some trials is read at, as a frame."""
+"""The token at which each answer of some trials is read, as a frame."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ..vlm import Vlm
 def answer_pieces(
     model: Vlm, trials: Sequence[Trial] | Trial, *, progress: bool = True
 ) -> pd.DataFrame:
-    """Which token each answer is read at, and each further word that is accepted for it.
+    """The token at which each accepted word of each answer is read.
 
     Args:
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
-        A row per trial × role × word that is accepted for it: ``trial, role, answer`` (the word),
-        ``form`` (a key of ``FORMS``), ``behind`` (what all answers begin with, which is put behind
-        the prompt and not read; often empty), ``piece`` (the token, as the tokenizer spells it),
-        ``token`` (its id), ``whole`` (is it the whole word?).
+        A row per trial × role × accepted word: ``trial, role, answer`` (the word), ``form`` (a key
+        of ``FORMS``), ``behind`` (the text that all answers begin with, which is appended to the
+        prompt and not read; often empty), ``piece`` (the token, as the tokenizer spells it),
+        ``token`` (its id), ``whole`` (whether it is the whole word).
 
     Raises:
         InputError: trials that cannot be shown to this model.
@@ -50,7 +50,7 @@ def answer_pieces(
 
 @dataclass(frozen=True)
 class Pieces(Measurement):
-    """Which token each answer is read at."""
+    """The token at which each accepted word of each answer is read."""
 
     function: ClassVar[str] = "answers"
 

@@ -1,7 +1,7 @@
-"""Where heads look from [end].
+"""Attention patterns of heads from [end].
 
-Attention alone misleads: a head may look at the odd tile and write nothing that matters. Hold it
-against `patch_heads`.
+Attention alone misleads: a head may look at the odd tile and write nothing that matters. Compare it
+with `patch_heads`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def attention_from_end(
     """Heads' attention probabilities at [end], picture by picture.
 
     Args:
-        heads: (layer, head) pairs; all by default. From a server those of all heads of a 13B model
-            are 4 MB a picture.
+        heads: (layer, head) pairs; all by default. For all heads of a 13B model, a server sends 4
+            MB per picture.
         jobs: see `rgb_circuit.running.execute.execute`.
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if the run takes longer than two seconds.
 
     Yields:
-        (trial, condition, pattern), pattern being float32 of shape (layer, head, position) that
-        sums to one over positions, and NaN for a head that was not asked for.
+        (trial, condition, pattern); the pattern is float32, (layer, head, position), sums to one
+        over positions, and is NaN for heads that are left out.
 
     Raises:
         InputError: a head that does not exist, a condition that a trial lacks, or trials that
@@ -51,29 +51,29 @@ def attention_from_end(
     """
     trials = as_trials(trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
-    asked = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
+    indices = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)
     n_pictures = len(trials) * len(conditions)
     with tqdm(
         total=n_pictures, desc="attention", unit="picture", delay=2, disable=not progress
     ) as bar:
         for shown, end in chain.from_iterable(batches(model, trials, conditions)):
-            found = execute(
+            result = execute(
                 model,
                 patterns,
                 (model.n_heads, model.d_head),
                 encode(model, shown),
                 end,
-                asked,
+                indices,
                 jobs=jobs,
             )
-            check_finite(model, found["finite"])
-            check_attention(model, found["gaps"])
-            for (trial, condition), probabilities in zip(shown, found["patterns"].numpy()):
+            check_finite(model, result["finite"])
+            check_attention(model, result["gaps"])
+            for (trial, condition), probabilities in zip(shown, result["patterns"].numpy()):
                 every_head = np.full(
                     (model.n_layers, model.n_heads, end + 1), np.nan, dtype=np.float32
                 )
-                every_head[*asked] = probabilities
+                every_head[*indices] = probabilities
                 yield trial, condition, every_head
             bar.update(len(shown))
 
@@ -82,12 +82,10 @@ def over_picture(
     model: Vlm, trial: Trial, pattern: np.ndarray, condition: str = "clean"
 ) -> np.ndarray:
     """The part of ``pattern`` (…, position) that lies on a condition's picture, as (…, row, column)
-    of image tokens.
-
-    Where the picture is shown twice, its first view.
+    of image tokens; if the picture is shown twice, on its first view.
 
     Raises:
-        InputError: a picture that the model's tokens cannot be laid over.
+        InputError: the model's tokens cannot be laid over the picture.
     """
     ids = prompt_ids(model, [trial], condition)[trial.name]
     return pattern[..., laid_out(model, trial.images[condition], ids)]

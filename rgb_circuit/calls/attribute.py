@@ -1,25 +1,25 @@
-"""Attribution patching: what patching each head alone would do, estimated by gradients for all
+"""Attribution patching: the effect of patching each head alone, estimated by gradients for all
 heads at once.
 
-`patch_heads` at many positions takes a forward per head. To first order, what a patch does is how
-far it moves z times what the answers' logits gain by moving it:
+`patch_heads` at many positions takes a forward per head. To first order, the effect of a patch is
+the change of z times the gradient of the answers' logits:
 
     effect ≈ Σ over positions and d_head of (z in the source run - z in the target run) · ∂ logit /
     ∂ z
 
 with the gradient taken in the target run. Two captures, a forward and a backward pass per answer
-then give every head at every position. It is an **estimate**. Where attention is saturated the
-gradient is next to nothing while the patch moves it to another place: such heads are missed (Kramár
-et al. 2024). `method` says at which runs the gradient is taken:
+then give every head at every position. It is an **estimate**. Where attention is saturated, the
+gradient is almost zero although the patch moves attention elsewhere: such heads are missed (Kramár
+et al. 2024). ``method`` chooses the runs in which the gradient is taken:
 
 - ``"atp"``, attribution patching: in the target run (Nanda 2023; Kramár et al. 2024, arXiv
   2403.00745).
-- ``"atp-ig"``, with integrated gradients: the mean of those in ``STEPS`` runs whose embeddings,
-  image tokens included, lie between the target's and the source's (Hanna et al. 2024, arXiv
-  2403.17806, who find more faithful circuits by it). Embeddings are interpolated and not z, since
-  that takes ``STEPS`` runs for all layers instead of for each. The runs are those in the middle of
-  as many equal parts of the way. In them everything moves towards the source, in a patch one head
-  alone: of a single patch it is often the worse estimate (benchmarks/RESULTS.md).
+- ``"atp-ig"``, with integrated gradients: the mean over ``STEPS`` runs whose embeddings, image
+  tokens included, lie between the target's and the source's (Hanna et al. 2024, arXiv 2403.17806,
+  who find more faithful circuits with it). Embeddings are interpolated rather than z, since that
+  takes ``STEPS`` runs for all layers together instead of for each. The runs are the midpoints of
+  ``STEPS`` equal intervals. In them everything moves towards the source, in a patch only one head:
+  for a single patch this is often the worse estimate (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from ..trial import Trial, as_trials
 from ..vlm import Vlm
 from .patching import LABELS, Patched, in_order, targets_of
 
-# Every position by itself.
+# The word for every position by itself.
 EACH = "each"
 
 METHODS = ("atp", "atp-ig")
@@ -75,31 +75,29 @@ def attribute(
     heads: Sequence[tuple[int, int]] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """An estimate of the effect of restoring each head's z alone from ``source`` in the ``target``
-    run.
+    """Estimate the effect of restoring each head's z alone from ``source`` in the ``target`` run.
 
     Args:
         method: ``"atp"`` or ``"atp-ig"``, see above.
         source: condition that is restored from, or ``"zero"`` (not for ``"atp-ig"``).
         target: condition or conditions that are patched; by default those of the task's panels, in
             the game "recolored" and "erased".
-        positions: a group of positions or several, as in `patch_layers`: words as in `Edit`, or
-            lists of ints; or ``"each"``, every position by itself. More of them cost next to
-            nothing.
-        heads: (layer, head) pairs of which the frame has rows; all by default, at the same cost.
-        progress: show a bar when it takes longer than two seconds.
+        positions: one or several groups of positions, as in `patch_layers`: words as in `Edit`, or
+            lists of ints; or ``"each"``, every position by itself. More groups cost almost nothing.
+        heads: (layer, head) pairs for the rows of the frame; all by default, at the same cost.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
-        A row per trial × target × positions × head × role, with the columns of `patch_heads` and
-        ``method`` beside ``component``. ``effect`` (logits) is the estimate, and ``patched_logit``
-        is target_logit + effect; ``source_logit`` and ``target_logit`` were measured. Positions
-        that are ints are written as a list in text, also those of ``"each"``. Of an answer with
-        several words the gradient is that of its logit, which is pooled over them.
+        A row per trial × target × positions × head × role, with the columns of `patch_heads`, and
+        ``method`` after ``component``. ``effect`` (logits) is the estimate, and ``patched_logit``
+        is target_logit + effect; ``source_logit`` and ``target_logit`` are measured. Positions
+        given as ints are written as a list in text; so are those of ``"each"``. For an answer with
+        several words, the gradient is that of the logit pooled over them.
 
     Raises:
-        InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of other
+        InputError: as `patch_heads`, before any forward; or, for ``"atp-ig"``, prompts of different
             length.
-        ServerError: a server where no gradients come back.
+        ServerError: no gradients come back from the server.
 
     Examples:
         >>> frame = rgb.attribute(model, trials, target="recolored")
@@ -122,26 +120,26 @@ def attribute(
         raise InputError(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
-    wanted = [EACH] if positions == EACH else groups_of("positions", positions)
-    if EACH in wanted and len(wanted) > 1:
+    groups = [EACH] if positions == EACH else groups_of("positions", positions)
+    if EACH in groups and len(groups) > 1:
         raise InputError(f"positions is {EACH!r} beside other groups; ask for it alone")
-    check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in wanted]})
-    asked = Attributed(
-        tuple(as_trials(trials)), source, tuple(targets), tuple(wanted), method, tuple(heads)
+    check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in groups]})
+    measurement = Attributed(
+        tuple(as_trials(trials)), source, tuple(targets), tuple(groups), method, tuple(heads)
     )
-    [frame] = measure(model, [asked], progress=progress, stage="attribution")
+    [frame] = measure(model, [measurement], progress=progress, stage="attribution")
     return frame
 
 
 @dataclass(frozen=True)
 class Attributed(Measurement):
-    """Estimated effects of each of some heads.
+    """Estimated effects of some heads, each alone.
 
     Attributes:
         source, method: as in `attribute`.
         targets: conditions that are patched.
         groups: positions that are restored together, as in an edit, or ``"each"`` alone.
-        heads: that exist.
+        heads: (layer, head) pairs that exist.
     """
 
     source: str
@@ -154,14 +152,16 @@ class Attributed(Measurement):
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Parts:
         _check_gradients(model)
-        # The same patches as they would be made, so that the same is refused.
+        # Prepare the patches that are estimated, so that whatever these refuse is refused here.
         edits = tuple((Edit(0, 0, self.source, positions=_within(one)),) for one in self.groups)
         names = tuple(map(str, self.groups))
-        asked = {
+        prepared = {
             target: Patched(self.trials, edits, target, names).prepare(model, None)
             for target in self.targets
         }
-        of_target = {target: [ask(trial) for trial in self.trials] for target, ask in asked.items()}
+        of_target = {
+            target: [ask(trial) for trial in self.trials] for target, ask in prepared.items()
+        }
         shown = {
             trial.name: {target: every[number] for target, every in of_target.items()}
             for number, trial in enumerate(self.trials)
@@ -185,7 +185,7 @@ class Attributed(Measurement):
 
 
 def _within(group):
-    """Positions of an edit that a group's lie in."""
+    """Positions of an edit that cover a group."""
     return "all" if group == EACH else group
 
 
@@ -193,64 +193,66 @@ def _attributed(model, asked, shown, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time.
 
     Args:
-        shown: trial name → target → what `Patched` asks of it.
+        shown: trial name → target → the request of `Patched`.
     """
     alike = {}
     for trial in trials:
         of_targets = shown[trial.name].items()
-        same = [
+        key = [
             (target, *sorted(one.lengths.items()), one.kept, one.front)
             for target, one in of_targets
         ]
-        alike.setdefault(str(same), []).append(trial)
-    for some in alike.values():
-        one = list(shown[some[0].name].values())
-        length = max(length for each in one for length in each.lengths.values())
-        kept = max(each.held for each in one)
+        alike.setdefault(str(key), []).append(trial)
+    for similar in alike.values():
+        requests = list(shown[similar[0].name].values())
+        length = max(length for each in requests for length in each.lengths.values())
+        kept = max(each.held for each in requests)
         if asked.method == "atp-ig":
             kept = length
         at_once = pictures_with_gradients(model, length, length - kept)
-        for group in chunks(some, at_once):
+        for group in chunks(similar, at_once):
             layers = layers_with_gradients(model, length, length - kept, len(group))
             yield _together(model, asked, shown, group, kept, layers, jobs)
 
 
 def _together(model, asked, shown, trials, kept, layers, jobs):
-    """Trial name → its part, for trials that are shown together."""
+    """Trial name → its part, for trials that run together."""
     source = None if asked.source == "zero" else _picture(model, trials, asked.source, kept)
     targets = {}
     for target in asked.targets:
-        own = [shown[trial.name][target] for trial in trials]
+        requests = [shown[trial.name][target] for trial in trials]
         picture = _picture(model, trials, target, kept)
-        groups = [_members(asked, one.spots, one.lengths[target], picture["start"]) for one in own]
-        answers = pooled_table([one.ids for one in own])
-        about = {"groups": torch.stack(groups), "asked": answers, "front": own[0].front}
-        targets[target] = picture | about
+        groups = [
+            _members(asked, one.spots, one.lengths[target], picture["start"]) for one in requests
+        ]
+        answers = pooled_table([one.ids for one in requests])
+        extras = {"groups": torch.stack(groups), "asked": answers, "front": requests[0].front}
+        targets[target] = picture | extras
     steps = STEPS if asked.method == "atp-ig" else 0
-    done = execute(
+    results = execute(
         model, attributed, (model.n_heads, model.d_head), source, targets, steps, layers, jobs=jobs
     )
-    for target, one in done.items():
-        if not one["gradients"]:
+    for target, result in results.items():
+        if not result["gradients"]:
             raise _without_gradients(model)
-        check_finite(model, one["finite"])
-        check_unedited(model, one["drift"], shown[trials[0].name][target].lengths[target])
+        check_finite(model, result["finite"])
+        check_unedited(model, result["drift"], shown[trials[0].name][target].lengths[target])
     return {
         trial.name: pd.concat(
-            [_part(asked, trial, target, row, one) for target, one in done.items()]
+            [_part(asked, trial, target, row, one) for target, one in results.items()]
         )
         for row, trial in enumerate(trials)
     }
 
 
 def _picture(model, trials, condition, kept):
-    """One condition's pictures, and from where they are kept."""
+    """One condition's inputs, and the position from which they are kept."""
     inputs = encode(model, [(trial, condition) for trial in trials])
     return {"inputs": inputs, "start": max(0, inputs["input_ids"].shape[1] - kept)}
 
 
 def _check_gradients(model):
-    """Raise InputError if no gradient can go through a model's weights."""
+    """Raise InputError if gradients cannot flow through the model's weights."""
     for where, weights in model.nnsight._module.named_parameters():
         if weights.is_inference():
             raise InputError(
@@ -317,7 +319,7 @@ def _part(asked, trial, target, row, done):
 
 
 def _names(asked, count):
-    """Of so many groups, as `patch_heads` writes positions."""
+    """The names of ``count`` groups, as `patch_heads` writes positions."""
     if asked.groups == (EACH,):
         return [label_of((place,)) for place in range(count)]
     return [label_of(group) for group in asked.groups]

@@ -1,4 +1,4 @@
-"""Two runs side by side, of two models or of two samples of trials: which heads agree."""
+"""Compare two runs, of two models or of two samples of trials: which heads agree."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,11 +29,11 @@ COLUMNS = (
 
 
 class Recorded(Protocol):
-    """A finished run, as far as its panels are concerned."""
+    """The parts of a finished run that its panels need."""
 
     @property
     def folder(self) -> Path:
-        """Where it is."""
+        """The folder of the run."""
 
     @property
     def frames(self) -> Mapping[str, pd.DataFrame]:
@@ -43,30 +43,30 @@ class Recorded(Protocol):
 def compare_runs(
     a: SavedRun | str | Path, b: SavedRun | str | Path, *, k: int = 10
 ) -> pd.DataFrame:
-    """Which heads two runs agree on, panel by panel and role by role.
+    """The heads on which two runs agree, panel by panel and role by role.
 
     Args:
         a, b: runs of the same heads, or their folders: of two models of one shape, or of one model
-            on two samples of trials, which are compared trial by trial where they are the same, in
-            whatever words they are asked.
-        k: how many heads count as the top of a panel, at most: those that raise the word's logit
-            most, by 0.05 of the run's gap or more (by 0.025 logits where there is no gap, or one
-            below half a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are on no
-            top, however large they are beside the others.
+            on two samples of trials. If the trials are the same, in whatever words they ask, they
+            are compared trial by trial.
+        k: the most heads that count as the top of a panel: those that raise the word's logit most,
+            by 0.05 of the run's gap or more (by 0.025 logits if there is no gap, or one below half
+            a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are never at the top,
+            however large they are compared with the others.
 
     Returns:
         A row per panel that both have (``compared`` is "effects") and per role that a head has in
         either ("role"): ``compared, name`` (panel or role), ``heads`` (how many are compared),
         ``pearson, pearson_low, pearson_high`` (of mean effects over heads, with the interval of
-        `rgb_circuit.statistics.agreement.correlation_interval`), ``spearman`` (all missing of a
-        role), ``in_a, in_b`` (how many heads are on top, or have the role), ``shared`` (how many in
-        both), ``by_chance`` (how many would be shared if either picked at random), ``both, only_a,
-        only_b`` (their names, strongest first where it is a panel). Roles are compared where both
-        runs tell them. Then, of a panel, what noise does to ``pearson``: ``reliability_a,
+        `rgb_circuit.statistics.agreement.correlation_interval`), ``spearman`` (all missing for a
+        role), ``in_a, in_b`` (how many heads are at the top, or have the role), ``shared`` (how
+        many in both), ``by_chance`` (how many would be shared if each picked at random), ``both,
+        only_a, only_b`` (their names, for a panel the strongest first). Roles are compared if both
+        runs have them. For a panel, also the influence of noise on ``pearson``: ``reliability_a,
         reliability_b`` (of each run's mean effects, from split halves of its trials), ``ceiling``
-        (the largest correlation to be had with these, on other trials), and ``disattenuated`` with
-        ``_low, _high`` (the correlation without that noise, and its 95 % interval;
-        `rgb_circuit.statistics.agreement.disattenuated`).
+        (the largest correlation possible at these reliabilities, on other trials), and
+        ``disattenuated`` with ``_low, _high`` (the correlation without that noise, and its 95 %
+        interval; `rgb_circuit.statistics.agreement.disattenuated`).
 
     Raises:
         InputError: a folder without a finished run, runs of different heads or without a panel in
@@ -90,10 +90,10 @@ def compare_runs(
 
 
 def common_panels(runs: Sequence[Recorded]) -> dict[str, tuple[str, str]]:
-    """Panel → (target, role) of the panels that two runs have in common.
+    """Panel → (target, role), for the panels that two runs have in common.
 
     Raises:
-        InputError: they have none.
+        InputError: the runs have no panel in common.
     """
     each = [
         {
@@ -117,17 +117,20 @@ def common_panels(runs: Sequence[Recorded]) -> dict[str, tuple[str, str]]:
 
 
 def _of_panel(runs, panel, place, tables, k):
-    one, other = (table[panel] for table in tables)
-    other = other.reindex(one.index)
+    effects_a, effects_b = (table[panel] for table in tables)
+    effects_b = effects_b.reindex(effects_a.index)
     mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
-    found, back = agreement(one, other, k, (mine, theirs)), agreement(other, one, k, (theirs, mine))
-    samples = [_samples(run, place, one.index) for run in runs]
-    same = shared_trials(*runs).same and set(samples[0].index) == set(samples[1].index)
-    if same:
+    found, back = (
+        agreement(effects_a, effects_b, k, (mine, theirs)),
+        agreement(effects_b, effects_a, k, (theirs, mine)),
+    )
+    samples = [_samples(run, place, effects_a.index) for run in runs]
+    same_trials = shared_trials(*runs).same and set(samples[0].index) == set(samples[1].index)
+    if same_trials:
         samples[1] = samples[1].reindex(samples[0].index)
     sides = [sample.to_numpy() for sample in samples]
-    low, high = correlation_interval(*sides, same_trials=same)
-    without_noise = disattenuated(*sides, same_trials=same)
+    low, high = correlation_interval(*sides, same_trials=same_trials)
+    without_noise = disattenuated(*sides, same_trials=same_trials)
     about_noise = dict(zip(("reliability_a", "reliability_b"), map(reliability, sides)))
     about_noise |= dict(ceiling=ceiling(*sides))
     names = "disattenuated", "disattenuated_low", "disattenuated_high"
@@ -135,13 +138,13 @@ def _of_panel(runs, panel, place, tables, k):
         dict(
             compared="effects",
             name=panel,
-            heads=len(one),
+            heads=len(effects_a),
             pearson=found.pearson,
             pearson_low=low,
             pearson_high=high,
             spearman=found.spearman,
         )
-        | _overlap(found.top, back.top, found.shared, len(one))
+        | _overlap(found.top, back.top, found.shared, len(effects_a))
         | about_noise
         | dict(zip(names, without_noise))
     )
@@ -170,11 +173,11 @@ def _of_roles(one, other):
 
 def _by_role(table) -> dict[str, list[Head]]:
     """Role → its heads; a head may have several."""
-    found: dict[str, list[Head]] = {}
+    heads_of: dict[str, list[Head]] = {}
     for row in table[table["role"] != "none"].itertuples():
         for role in row.role.split(" + "):
-            found.setdefault(role, []).append(Head(row.layer, row.head))
-    return found
+            heads_of.setdefault(role, []).append(Head(row.layer, row.head))
+    return heads_of
 
 
 def _overlap(mine, theirs, shared, heads):

@@ -1,26 +1,25 @@
-"""Direct logit attribution: what each head, each MLP and the embedding add to the answer's logit by
-themselves.
+"""Direct logit attribution: the direct contributions of each head, each MLP and the embedding to
+the answer's logit.
 
-The residual stream at [end] is a sum: the embedding, then what every head and every MLP adds. The
-final RMSNorm divides it by one number, which is frozen at the run's own, and ``lm_head`` is linear;
-so each summand has its own share of the logit, and the shares add up to it. A share is the *direct*
-effect only: what a head does through later heads and MLPs is in theirs.
+The residual stream at [end] is a sum: the embedding, and the additions of every head and every MLP.
+The final RMSNorm divides it by one number, which is frozen at the run's own, and ``lm_head`` is
+linear. So each summand has its own share of the logit, and the shares add up to it. A share is the
+*direct* effect only: a head's effect through later heads and MLPs is part of their shares.
 
 1. Split the residual stream at [end]: ``o_proj`` of z with all heads but one zeroed; the MLPs'
    output; the embedding.
 2. Scale each part to the size of the whole, put it through the final norm, and scale it back.
 3. Put it through ``lm_head`` and read the answers.
 4. Check that the shares add up to the logit.
-5. Where several words are accepted for an answer, take the mean of their shares, weighed by how
-   likely each is among them in this run: to first order, what a share does to the answer's logit,
-   which is pooled over its words. These means add up to that logit less the entropy of the weights,
-   which is at most log(words).
+5. If an answer has several accepted words, take the mean of their shares, weighted by how likely
+   each word is among them in this run: to first order, the effect of a share on the answer's pooled
+   logit. These means add up to that logit less the entropy of the weights, which is at most
+   log(words).
 
 Modules are called, parameters never read.
 
 Source: Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Wang et al. 2022
-(arXiv
-    2211.00593).
+(arXiv 2211.00593).
 """
 
 from __future__ import annotations
@@ -61,18 +60,18 @@ def direct_effects(
 
     Args:
         conditions: which pictures to show.
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
         A row per trial × condition × component × role: ``trial, condition, component``
         (``"embedding"``, ``"head"``, ``"attention bias"`` if ``o_proj`` has one, ``"mlp"``),
-        ``layer, head`` (missing where there is none), ``role, answer, direct_effect`` (logits).
-        Over the components of a run, direct effects add up to the logit; of an answer with several
-        words, to its logit less the entropy of how likely each is among them (step 5).
+        ``layer, head`` (missing if the component has none), ``role, answer, direct_effect``
+        (logits). Over the components of a run, direct effects add up to the logit; for an answer
+        with several words, to its logit less the entropy of the weights of its words (step 5).
 
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
-            before any forward; or a model whose logits are no such sum.
+            before any forward; or a model whose logits are not such a sum.
 
     Examples:
         >>> frame = rgb.direct_effects(model, trials)
@@ -127,11 +126,11 @@ def _shares(model, shown, jobs):
     of `_components`."""
     tokens = [answer_ids(model, trial, condition) for trial, condition in shown]
     answers = answer_table([[token for ids in own.values() for token in ids] for own in tokens])
-    done = execute(
+    result = execute(
         model, split, (model.n_heads, model.d_head), encode(model, shown), answers, jobs=jobs
     )
-    shares, logits = done["shares"], done["logits"]
-    check_finite(model, done["finite"])
+    shares, logits = result["shares"], result["logits"]
+    check_finite(model, result["finite"])
 
     # Rounding grows with the size of the shares, not with their sum.
     allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * shares.abs().sum(1).clamp_min(1)
@@ -160,12 +159,12 @@ def _block(components, trial, condition, shares):
     block["direct_effect"] = np.concatenate(list(shares.values()))
     block.insert(0, "trial", trial.name)
     block.insert(1, "condition", condition)
-    # A row of zeros per layer would say nothing where o_proj has no bias, as in LLaMA.
+    # If o_proj has no bias, as in LLaMA, a row of zeros per layer would say nothing.
     return block[(block["component"] != "attention bias") | (block["direct_effect"] != 0)]
 
 
 def _components(model):
-    """``component, layer, head`` in the order in which `_split` splits the residual stream."""
+    """``component, layer, head`` in the order in which `split` splits the residual stream."""
     rows: list[tuple[str, int | None, int | None]] = [("embedding", None, None)]
     for layer in range(model.n_layers):
         rows += [("head", layer, head) for head in range(model.n_heads)]

@@ -1,20 +1,19 @@
-"""What the model says, with edits made and without.
+"""The model's text, with and without edits.
 
-1. The model talks as Hugging Face's ``generate(do_sample=False)`` lets it: greedily, keys and
-   values kept, up to its end token. Of a checkpoint's other generation settings those hold that say
-   which tokens may come; those that say how tokens are computed, or what is returned with them, are
-   overridden (`OVERRIDDEN`), since the text is the same; and those that make it another than one
-   greedy text are refused (`REFUSED`).
-2. Edits are made in each of its forwards: the prompt's, and that of every token that it said.
-   Positions are the prompt's. Where an edit has something to act on in later tokens too (what the
-   run itself has there, zeros, or a look), ``"end"`` is every token from which something is said,
-   and ``"all"`` and ``"text"`` hold what was said, as tokens that look and as tokens that are
-   looked at. What is taken from a picture's run has no counterpart there and is written into the
-   prompt alone.
-3. The same again without edits.
+1. Generate with Hugging Face's ``generate(do_sample=False)``: greedily, keeping keys and values, up
+   to the end token. A checkpoint's settings about which tokens may come stay. Settings about how
+   tokens are computed, or about what is returned, are overridden (`OVERRIDDEN`), which leaves the
+   text the same. Settings under which there is not one greedy text are refused (`REFUSED`).
+2. Make the edits in each forward: the prompt's, and that of every generated token. Positions are
+   the prompt's. An edit that can act on generated tokens too (with source ``"own"`` or ``"zero"``,
+   or on attention) does so: ``"end"`` is then every token from which the next one is read, and
+   ``"all"`` and ``"text"`` include generated tokens, both as queries and as keys. Values from a
+   picture's run have no counterpart there, and are written into the prompt only.
+3. Generate again without edits.
 
-Cost: two texts, each a forward of the prompt with its picture and one of a single token for every
-further token said; and a forward for each picture that an edit takes from. One request to a server.
+Cost: two texts, each with a forward of the prompt and its picture, and a forward of one token for
+every further generated token; and a forward per picture that an edit takes values from. One request
+to a server.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from ..trial import Trial
 from ..vlm import Vlm
 from .patching import PatchedEdits
 
-# Setting of transformers' generation configuration → what it is here, whatever the checkpoint says.
+# Setting of transformers' generation configuration → its value here, whatever the checkpoint says.
 OVERRIDDEN = {
     "do_sample": False,
     "use_cache": True,
@@ -54,7 +53,7 @@ OVERRIDDEN = {
     "output_attentions": False,
     "output_hidden_states": False,
 }
-# Setting → the value that leaves one greedy text, and what any other does.
+# Setting → the value that leaves one greedy text, and what any other value does.
 REFUSED = {
     "num_beams": (1, "searches with beams"),
     "num_return_sequences": (1, "wants several texts"),
@@ -71,16 +70,15 @@ REFUSED = {
 
 @dataclass(frozen=True, eq=False)
 class Said:
-    """What a model says about a picture.
+    """The text that a model says about a picture.
 
     Attributes:
         text: without edits.
-        edited_text: with them; None where there are none.
-        tokens: a row per token of either: ``run`` ("unedited" or "edited"), ``step`` (from 0),
-            ``token``, its ``id``, its ``logit``, and ``margin``, how far that is above the
-            likeliest other token's. An end token has a row, and no place in the text. A margin
-            below zero is the work of the model's own generation settings, such as a repetition
-            penalty.
+        edited_text: with edits; None if there are none.
+        tokens: a row per token of either text: ``run`` ("unedited" or "edited"), ``step`` (from 0),
+            ``token``, its ``id``, its ``logit``, and ``margin``, its logit minus the likeliest
+            other token's. An end token has a row, but is not part of the text. A margin below zero
+            comes from the model's own generation settings, such as a repetition penalty.
     """
 
     text: str
@@ -100,29 +98,29 @@ def generate(
     edits: Sequence[Edit | AttentionEdit] = (),
     max_new_tokens: int = 20,
 ) -> Said:
-    """What the model says about a picture, with edits made and without.
+    """Generate the model's text about a picture, with and without edits.
 
     Args:
         condition: which picture, and question.
         edits: made together: `Edit` of any component and scale, from a condition, ``"own"`` or
             ``"zero"``; and `AttentionEdit`. Positions are the prompt's; ``"end"``, ``"all"`` and
-            ``"text"`` go on to what is said, but for what is taken from a picture.
-        max_new_tokens: tokens to say at most, each run.
+            ``"text"`` extend to generated tokens, except for values from a picture.
+        max_new_tokens: the most tokens of each text.
 
     Returns:
-        What was `Said`. Without edits it is Hugging Face's ``generate(do_sample=False)`` on the
-        same checkpoint. Its generation configuration holds in what says which tokens may come (end
+        The two texts. Without edits it is Hugging Face's ``generate(do_sample=False)`` on the same
+        checkpoint. The checkpoint's generation configuration decides which tokens may come (end
         tokens, repetition and n-gram penalties, suppressed, forced and bad words, biases, least
-        lengths, watermarks). Sampling, kinds of caches, assisted decoding and what is returned are
-        overridden, which leaves the text as it is.
+        lengths, watermarks). Sampling, kinds of caches, assisted decoding and the returned extras
+        are overridden, which leaves the text as it is.
 
     Raises:
-        InputError: a condition that the trial lacks, an edit that does not exist or that leaves a
-            token nothing to look at, a number of tokens below one, or a generation configuration
-            under which ``generate(do_sample=False)`` is not one greedy text (beams, several
-            sequences, guidance, contrastive search, constraints, stop strings, token healing, a
-            time limit, quantized caches), before any forward. On a server these are overridden: its
-            configuration is not seen here.
+        InputError: a condition that the trial lacks, an edit of what does not exist or that leaves
+            a token nothing to attend to, a number of tokens below one, or a generation
+            configuration under which ``generate(do_sample=False)`` is not one greedy text (beams,
+            several sequences, guidance, contrastive search, constraints, stop strings, token
+            healing, a time limit, quantized caches), before any forward. A server's configuration
+            is not seen here, so there these settings are overridden.
 
     Examples:
         >>> edits = [rgb.Edit(3, head, "erased") for head in (1, 2, 3)]
@@ -152,9 +150,9 @@ def generate(
         check_trials(model, [trial], [condition])
     tokenizer = model.processor.tokenizer
     with warnings.catch_warnings():
-        # How nnsight tells that a loop over tokens has come to its end.
+        # nnsight warns this way whenever a loop over tokens ends.
         warnings.filterwarnings("ignore", message=".*was never reached: the loop asked for a step")
-        done = execute(
+        result = execute(
             model,
             said,
             (model.n_heads, model.d_head),
@@ -167,42 +165,43 @@ def generate(
             spots,
             settings,
         )
-    check_attention(model, done["gaps"])
-    check_finite(model, all(run["finite"] for run in done["runs"]))
-    check_seeing(model, any(run["blind"] for run in done["runs"]))
-    texts = [tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in done["runs"]]
-    rows = [_rows(tokenizer, name, run) for name, run in zip(variants, done["runs"])]
+    check_attention(model, result["gaps"])
+    check_finite(model, all(run["finite"] for run in result["runs"]))
+    check_seeing(model, any(run["blind"] for run in result["runs"]))
+    texts = [
+        tokenizer.decode(run["ids"], skip_special_tokens=True).strip() for run in result["runs"]
+    ]
+    rows = [_rows(tokenizer, name, run) for name, run in zip(variants, result["runs"])]
     return Said(texts[0], texts[1] if edits else None, pd.concat(rows, ignore_index=True))
 
 
 def _settings(model, max_new_tokens):
-    """What Hugging Face's ``generate`` is told, so that it is one greedy text.
+    """The settings under which Hugging Face's ``generate`` gives one greedy text.
 
     Raises:
-        InputError: a checkpoint's own setting makes it another.
+        InputError: a checkpoint's own settings rule that out.
     """
     if model.server is None:
         _check_settings(model.name, model.nnsight._module)
     here = {setting: usual for setting, (usual, _) in REFUSED.items()} | OVERRIDDEN
-    # Which settings there are differs with transformers' version.
+    # Which settings exist depends on transformers' version.
     known = vars(GenerationConfig())
     return {setting: value for setting, value in here.items() if setting in known} | {
         "max_new_tokens": max_new_tokens,
-        # A single prompt gets no padding, and transformers warns where no token for it is set.
+        # A single prompt is not padded, but transformers warns if no padding token is set.
         "pad_token_id": model.processor.tokenizer.pad_token_id or 0,
     }
 
 
 def _check_settings(name, module):
-    """Raise InputError if a model's own settings make its text another than one greedy one, or
-    none."""
+    """Raise InputError if a model's own settings rule out one greedy text, or are invalid."""
     given = vars(module.generation_config)
     quantized = given.get("cache_implementation") == "quantized"
     refused = REFUSED | (
         {"cache_implementation": (None, "rounds keys and values")} if quantized else {}
     )
     for setting, (usual, what) in refused.items():
-        # Unset is None, and False in some.
+        # Unset is None, and for some settings False.
         if given.get(setting) not in (None, False, usual):
             raise InputError(
                 f"the generation configuration of {name!r} has {setting} = {given[setting]!r}, "
@@ -225,7 +224,7 @@ def _check_settings(name, module):
 
 
 def _kept_of(edits, source, condition):
-    """What must be kept of a picture, as words of `programs.capture`."""
+    """What the edits keep of a picture, as words of `programs.capture`."""
     keep = {edit.component for edit in edits if edit.source == source and not edit.remade}
     if source == condition and any(edit.source == "rounding" for edit in edits):
         keep.add("z")

@@ -1,5 +1,4 @@
-"""Every head restored alone (`patch_heads`), or of many heads those that an estimate ranks
-highest."""
+"""Restore every head alone (`patch_heads`), or only those that an estimate ranks highest."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def patch_heads(
     """The effect of restoring each head alone from ``source`` in the ``target`` run.
 
     Args:
-        trials: to measure it on; one alone is a list of one.
+        trials: the trials to measure on, or a single one.
         source: condition that is restored from, or ``"zero"`` / ``"mean"`` / ``"rounding"`` (see
             `Edit`).
         target: condition or conditions that are patched; by default those of the task's panels, in
@@ -51,19 +50,19 @@ def patch_heads(
         heads: (layer, head) pairs; all by default.
         over, without: as in `Edit`: the pattern over these positions alone, z without attention to
             them.
-        among: patch only those of them that an estimate ranks highest, a tenth and at least 32:
-            ``"atp"`` or ``"atp-ig"``, see `attribute`. For ``component="z"``, and worth it at many
+        among: ``"atp"`` or ``"atp-ig"``: patch only the heads that this estimate ranks highest (see
+            `attribute`), a tenth and at least 32. For ``component="z"``, and worthwhile at many
             positions. A warning says how many were skipped; ``attrs["skipped"]`` of the frame lists
             them.
-        batch_size: the most patched runs in one forward; by default what fits into a quarter of the
-            free memory.
-        progress: show a bar when it takes longer than two seconds.
+        batch_size: the most patched runs in one forward; by default as many as fit into a quarter
+            of the free memory.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
         A row per trial × target × head × role: ``trial, source, target, component, positions,
         layer, head, role, answer, source_logit, target_logit, patched_logit, effect``. Logits are
-        read at [end], each word's at its first token; effect = patched − target logit, kept to the
-        number format's precision of a difference, not of a logit.
+        read at [end], each word's at its first token; effect = patched − target logit, computed
+        with the number format's precision of a difference, not of a logit.
 
     Raises:
         InputError: anything that does not exist, before any forward runs; or logits that are not
@@ -91,13 +90,13 @@ def patch_heads(
             model, trials, heads, method=among, source=source, target=target, positions=positions,
             progress=progress,
         )  # fmt: skip
-    asked = [
+    measurements = [
         PatchedHeads.of(
             model, trials, source, one, component, positions, heads, batch_size, over, without
         )
         for one in targets_of(target, trials)
     ]
-    frame = in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    frame = in_order(measure(model, measurements, progress=progress, stage="patching"), trials)
     if among is not None:
         frame.attrs["skipped"] = skipped
     return frame
@@ -114,10 +113,9 @@ def _ranked_highest(
     positions: str | Sequence[int],
     progress: bool = True,
 ) -> tuple[list[Head], list[Head]]:
-    """The ``heads`` that an estimate ranks highest, and the rest: a tenth, and at least 32, by the
-    largest absolute estimate over targets and roles of its mean over trials.
-
-    Says in one warning how many were left out, and what the largest of them was estimated at.
+    """The ``heads`` that an estimate ranks highest, a tenth and at least 32, and the rest. Heads
+    are ranked by the mean over trials of their estimates, the largest over targets and roles in
+    size. One warning says how many heads were left out, and the largest estimate among them.
 
     Args:
         method, source, target, positions, progress: as in `attribute`.

@@ -1,18 +1,17 @@
-"""Attention knockout: which positions must look at which others, and in which layers, for the
+"""Attention knockout: which positions must attend to which others, and in which layers, for the
 answer?
 
-1. Choose who looks (queries) and who is looked at (keys), both as groups of positions, and a window
-   of layers.
+1. Choose the positions that attend (queries) and those that are attended to (keys), both in groups,
+   and a window of layers.
 2. In every layer of the window add -inf to those attention scores, so that the rest of the pattern
    takes their weight; everything else runs on.
-3. What the answers' logits lose is what flows from keys to queries there, or no longer is needed
-   where they lose nothing.
-4. Do so for every window. Those with queries at [end] are copies of [end] side by side, all windows
-   and groups in one forward (`programs.sweep`); others are rows of a batch.
+3. The fall of the answers' logits is what flows from keys to queries there; without a fall, nothing
+   that flows there is needed.
+4. Repeat for every window. With queries at [end], all windows and groups are copies of [end], side
+   by side in one forward (`programs.sweep`); otherwise they are rows of a batch.
 
 Source: Geva et al. 2023 (arXiv 2304.14767); in vision-language models Neo et al. 2024 (arXiv
-2410.07149) and
-    Zhang et al. 2024 (arXiv 2411.18620).
+2410.07149) and Zhang et al. 2024 (arXiv 2411.18620).
 """
 
 from __future__ import annotations
@@ -46,18 +45,18 @@ def knockout(
     batch_size: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The effect of keeping some positions from looking at others, in every window of layers.
+    """The effect of keeping some positions from attending to others, in every window of layers.
 
-    With queries at ``"end"`` all windows and groups of a trial take about one forward beside the
-    picture's own; with others half of one for each window and pair of groups, and one more.
+    With queries at ``"end"``, all windows and groups of a trial take about one forward besides the
+    picture's own; with others, half a forward for each window and pair of groups, and one more.
 
     Args:
         condition: the picture that is shown.
-        queries, keys: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of
-            ints. Every group of queries is kept from every group of keys.
-        window: how many layers in a row.
-        heads: (layer, head) pairs that are kept from looking; all heads of the window's layers by
-            default. Windows without one of them are left out.
+        queries, keys: one or several groups of positions: words as in `rgb_circuit.Edit`, or lists
+            of ints. Every group of queries is kept from every group of keys.
+        window: how many consecutive layers.
+        heads: (layer, head) pairs whose attention is knocked out; all heads of the window's layers
+            by default. Windows without one of them are left out.
         batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
@@ -76,17 +75,15 @@ def knockout(
         [3]
     """
     trials = as_trials(trials)
-    if not isinstance(window, int) or not 1 <= window <= model.n_layers:
-        raise InputError(
-            f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
-        )
     check_batch_size(batch_size)
     chosen = None if heads is None else check_heads(model, heads)
-    asked = [
+    measurements = [
         Knocked.of(model, trials, condition, looking, keys, window, chosen, batch_size)
         for looking in groups_of("queries", queries)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="knocking out"), trials, LABELS)
+    return in_order(
+        measure(model, measurements, progress=progress, stage="knocking out"), trials, LABELS
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class Knocked(Patched):
     """Runs of one picture, each with attention knocked out in a window of layers.
 
     Attributes:
-        about: first layer and keys of each variant, in words.
+        about: each variant's first layer, and its keys in words.
         window: how many layers.
     """
 
@@ -116,17 +113,21 @@ class Knocked(Patched):
         heads: Sequence[tuple[int, int]] | None = None,
         batch_size: int | None = None,
     ) -> Knocked:
-        """What `knockout` asks of one group of queries.
+        """The measurement of `knockout` for one group of queries.
 
         Raises:
-            InputError: groups or heads that do not exist, or nothing to knock out.
+            InputError: groups or heads that do not exist, no such window, or nothing to knock out.
         """
+        if not isinstance(window, int) or not 1 <= window <= model.n_layers:
+            raise InputError(
+                f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
+            )
         edits, about = {}, []
-        every: Sequence[tuple[int, int | None]] = (
+        pairs: Sequence[tuple[int, int | None]] = (
             [(layer, None) for layer in range(model.n_layers)] if heads is None else heads
         )
         for first, seen in product(range(model.n_layers - window + 1), groups_of("keys", keys)):
-            inside = [(layer, head) for layer, head in every if first <= layer < first + window]
+            inside = [(layer, head) for layer, head in pairs if first <= layer < first + window]
             if inside:
                 edits[f"{first} {label_of(seen)}"] = tuple(
                     AttentionEdit(layer, head, queries, seen) for layer, head in inside

@@ -1,9 +1,9 @@
-"""Activation patching of whole layers: where does what the answer needs lie, before one asks for
-heads?
+"""Activation patching of whole layers: where is the information that the answer needs? A first look
+before heads.
 
-The residual stream that enters a layer, or what its attention block or its MLP returns, is restored
-at a group of positions. At [end] all layers are copies side by side and take about one forward; any
-other group takes about half a forward for every layer.
+The residual stream that enters a layer, or the output of its attention block or its MLP, is
+restored at a group of positions. At [end] all layers are copies side by side and take about one
+forward; any other group takes about half a forward for every layer.
 
 Source: Meng et al. 2022 (arXiv 2202.05262), who call it causal tracing.
 """
@@ -44,13 +44,13 @@ def patch_layers(
         source: condition that is restored from, or ``"zero"`` / ``"mean"``.
         target: condition or conditions that are patched; by default those of the task's panels, in
             the game "recolored" and "erased".
-        positions: a group of positions or several: words as in `rgb_circuit.Edit`, or lists of
+        positions: one or several groups of positions: words as in `rgb_circuit.Edit`, or lists of
             ints.
         batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
-        A row per trial × target × layer × group × role, columns as `rgb_circuit.patch_heads`
-        without ``head``.
+        A row per trial × target × layer × group × role, with the columns of
+        `rgb_circuit.patch_heads` without ``head``.
 
     Raises:
         InputError: anything that does not exist, before any forward.
@@ -68,11 +68,13 @@ def patch_layers(
             "for heads"
         )
     check_batch_size(batch_size)
-    asked = [
+    measurements = [
         PatchedLayers.of(model, trials, component, source, one, group, batch_size)
         for one, group in product(targets_of(target, trials), groups_of("positions", positions))
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching layers"), trials)
+    return in_order(
+        measure(model, measurements, progress=progress, stage="patching layers"), trials
+    )
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class PatchedLayers(Patched):
         positions: Positions,
         batch_size: int | None = None,
     ) -> PatchedLayers:
-        """What `patch_layers` asks of one target and group.
+        """The measurement of `patch_layers` for one target and group.
 
         Raises:
-            InputError: what does not exist.
+            InputError: anything that does not exist.
         """
         edits = {
             str(layer): (Edit(layer, None, source, component, positions),)

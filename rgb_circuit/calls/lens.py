@@ -1,23 +1,23 @@
-"""A lens: what a state inside the model would say of the answers, were it the end.
+"""A lens: the answers' logits that a state inside the model would give if it were the final one.
 
-What is read stands in ``component``:
+``component`` chooses the state:
 
 - ``"resid_pre"``, ``"resid_post"``: the residual stream that enters or leaves a layer, put through
   the final norm **at its own size** and ``lm_head``: the logit lens (nostalgebraist 2020). The last
   layer's ``"resid_post"`` at [end] is the logit itself. Image tokens become readable as words from
   layer to layer (Neo et al. 2024, arXiv 2410.07149).
-- ``"z"``: what each head writes through ``o_proj``; ``"attn_out"``, ``"mlp_out"``: what the
-  attention block and the MLP add. These are shares of a sum, so the final norm divides by **the
-  size that the residual stream has in the end** at that position, in this run. At [end] a head's is
-  its direct effect (`direct_effects`, with which it shares the mathematics); at another position,
-  its share of what that position says there.
+- ``"z"``: the vector that each head writes through ``o_proj``; ``"attn_out"``, ``"mlp_out"``: the
+  output of the attention block and of the MLP. These are shares of a sum, so the final norm divides
+  by **the size of the final residual stream** at that position, in this run. At [end] a head's
+  share is its direct effect (`direct_effects`, with the same mathematics); at another position, its
+  share of the logits there.
 
-Where several words are accepted for an answer, what a residual stream says of it is the logarithm
-of the summed exponentials of their logits. A part's share of that is the mean of its shares of
-theirs, weighed by how likely each is among them in the end at that position, in this run.
+If an answer has several accepted words, a residual stream's logit is the log-sum-exp over these
+words. A part's share of it is the mean of its shares of the words' logits, weighted by how likely
+each word is among them at that position, in the final state of this run.
 
-A lens reads with the last layer's eyes. What is written for later layers to read, and for none of
-the words, shows nothing: a place, say, or a colour in a tile's own code.
+A lens reads with the last layer's eyes. Information that later layers read, but that is written
+towards none of the words, stays invisible: a place, say, or a colour in a tile's own code.
 
 Modules are called, parameters never read.
 """
@@ -56,7 +56,7 @@ from ..running.memory import chunks, logits_at_once, pictures_at_once
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
 
-# Normed at their own size, and at that of the whole.
+# Components that are normed at their own size, and at the size of the final residual stream.
 WHOLE, PART = ("resid_pre", "resid_post"), ("z", "attn_out", "mlp_out")
 
 
@@ -71,28 +71,28 @@ def lens(
     heads: Sequence[tuple[int, int]] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What heads, layers or image tokens write towards the answer words.
+    """The logits of the answers' words that heads, layers or image tokens write.
 
     Args:
         conditions: which pictures to show.
         component: ``"resid_pre"``, ``"resid_post"``, ``"z"``, ``"attn_out"`` or ``"mlp_out"``, see
             above.
         positions: as in `Edit`; each has rows of its own.
-        layers: from 0; all by default. Of ``"z"``, whose heads are given instead.
-        heads: (layer, head) pairs, of ``"z"`` only; all by default. All heads of a 7B model at
-            every image token are three million rows a picture.
-        progress: show a bar when it takes longer than two seconds.
+        layers: from 0; all by default. Not with ``"z"``, which takes ``heads`` instead.
+        heads: (layer, head) pairs, with ``"z"`` only; all by default. All heads of a 7B model at
+            every image token are three million rows per picture.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
         A row per trial × condition × layer (× head) × position × role: ``trial, condition,
-        component, layer, head`` (missing but for z), ``position`` (token, from 0), ``row, column``
-        (of the picture's grid; missing where it is no token of the picture, or nobody knows of
-        which place), ``role, answer, logit``. Of a residual stream ``logit`` is a logit, also
-        capped where the model caps its own; of a part it is a share of one.
+        component, layer, head`` (missing except for z), ``position`` (token, from 0), ``row,
+        column`` (of the picture's grid; missing if the token is not of the picture, or its place is
+        unknown), ``role, answer, logit``. For a residual stream ``logit`` is a logit, capped if the
+        model caps its logits; for a part it is a share of one.
 
     Raises:
-        InputError: what does not exist, before any forward; NotApplicable where parts have no
-            shares.
+        InputError: anything that does not exist, before any forward; NotApplicable if parts have no
+            shares in this model.
 
     Examples:
         >>> frame = rgb.lens(model, trials)
@@ -102,19 +102,19 @@ def lens(
     """
     trials = as_trials(trials)
     wanted = _wanted(model, component, layers, heads)
-    # Words and ints mean what they mean in an edit.
+    # Words and ints are interpreted as in an edit.
     read_at = Edit(0, 0, positions=cast(Positions, positions))
     check_edits(model, {"lens": [read_at]})
-    asked = Read(
+    measurement = Read(
         tuple(as_trials(trials)), tuple(conditions), component, tuple(wanted), read_at.positions
     )
-    [frame] = measure(model, [asked], progress=progress, stage="lens")
+    [frame] = measure(model, [measurement], progress=progress, stage="lens")
     return frame
 
 
 @dataclass(frozen=True)
 class Read(Measurement):
-    """What some states say, in the pictures of some ``conditions``.
+    """The logits of some states, for the pictures of some ``conditions``.
 
     Attributes:
         wanted: (layer, head) pairs, or (layer, None), that exist.
@@ -189,21 +189,23 @@ def _read(model, asked, ids, places, trials, jobs):
     """Trial name → its part of the frame, for some trials at a time."""
     alike = {}
     for trial in trials:
-        same = tuple(
+        key = tuple(
             (len(ids[condition][trial.name]), len(places[trial.name, condition]))
             for condition in asked.conditions
         )
-        alike.setdefault(same, []).append(trial)
-    for same, some in alike.items():
-        longest = max(length for length, _ in same)
-        for group in chunks(some, pictures_at_once(model, longest, 0)):
+        alike.setdefault(key, []).append(trial)
+    for key, similar in alike.items():
+        longest = max(length for length, _ in key)
+        for group in chunks(similar, pictures_at_once(model, longest, 0)):
             blocks: dict[str, list] = {trial.name: [] for trial in group}
             for condition in asked.conditions:
                 values = _values(model, asked, group, condition, places, jobs)
-                for trial, own in zip(group, values):
+                for trial, trial_values in zip(group, values):
                     spots = places[trial.name, condition]
                     cells = _cells(model, trial, condition, ids[condition][trial.name])
-                    blocks[trial.name].append(_block(asked, trial, condition, spots, cells, own))
+                    blocks[trial.name].append(
+                        _block(asked, trial, condition, spots, cells, trial_values)
+                    )
             yield {name: pd.concat(several) for name, several in blocks.items()}
 
 
@@ -211,7 +213,7 @@ def _values(model, asked, trials, condition, places, jobs):
     """Per trial, (wanted, positions, roles)."""
     answers = [list(answer_ids(model, trial, condition).values()) for trial in trials]
     layers = sorted({layer for layer, _ in asked.wanted})
-    done = execute(
+    states = execute(
         model,
         read_states,
         (model.n_heads, model.d_head),
@@ -224,18 +226,18 @@ def _values(model, asked, trials, condition, places, jobs):
         model.softcap,
         jobs=jobs,
     )
-    check_finite(model, done["finite"])
+    check_finite(model, states["finite"])
     if asked.component in PART:
         # Rounding grows with the size of the summands, not with their sum.
-        allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * done["sizes"].clamp_min(1)
-        if not ((done["sums"] - done["wholes"][:, -1]).abs() <= allowed).all():
+        allowed = (1e-4 if model.dtype == torch.float32 else 2e-2) * states["sizes"].clamp_min(1)
+        if not ((states["sums"] - states["wholes"][:, -1]).abs() <= allowed).all():
             raise NotApplicable(_no_shares(model))
     number = [layers.index(layer) for layer, _ in asked.wanted]
     head = [head or 0 for _, head in asked.wanted]
-    values = done["values"].transpose(2, 3)[:, number, head]
+    values = states["values"].transpose(2, 3)[:, number, head]
     if asked.component in WHOLE:
         return [pooled(own, columns_of(some)).numpy() for own, some in zip(values, answers)]
-    wholes = done["wholes"]
+    wholes = states["wholes"]
     if model.softcap is not None:
         wholes = model.softcap * (wholes / model.softcap).tanh()
     return [
@@ -245,7 +247,7 @@ def _values(model, asked, trials, condition, places, jobs):
 
 
 def _cells(model, trial, condition, ids):
-    """Token position → its place on the picture's grid, as far as that is known."""
+    """Token position → its place on the picture's grid, if known."""
     if trial.sizes[condition] == (model.picture_px, model.picture_px):
         image = (ids == model.config.image_token_id).nonzero().flatten().tolist()
         views = model.layout.places(image)
@@ -255,7 +257,7 @@ def _cells(model, trial, condition, ids):
             for number, place in enumerate(view)
         }
     try:
-        # Later views of a picture that is cut into pieces have places of their own.
+        # If a picture is cut into pieces, its later views have other places.
         places = laid_out(model, trial.images[condition], ids)
     except InputError:
         return {}

@@ -1,20 +1,19 @@
 """How much of an effect is rounding: the noise floor of a model in its number format.
 
-Rounding shifts every effect by something that has nothing to do with the head: in the captured
-runs, from which it is restored, in what attention makes of them where it is nearly one-hot, and in
-the patched run.
+Rounding shifts every effect by an amount that has nothing to do with the head: in the captured runs
+that it is restored from, in attention computed from them (above all where it is nearly one-hot),
+and in the patched run.
 
-1. Measure some effects as they are, and once more while the model rounds otherwise: every number of
-   the residual stream that enters a layer of a captured run is moved to a neighbour in the number
-   format, up or down by chance, which is no edit at all but for rounding.
-2. Each of the two is off what a model without rounding gives, by chance and by about as much, so
-   their difference is off by √2 times as much.
-3. The floor is the 95 % quantile of these differences, divided by √2. Where an effect is not
-   larger, rounding may be all of it.
+1. Measure some effects as they are, and again while the model rounds differently: every number of
+   the residual stream that enters a layer of a captured run moves to a neighbour in the number
+   format, up or down at random. Rounding aside, this edits nothing.
+2. Both values differ from those of a model without rounding by random errors of about one size, so
+   their difference has an error √2 times as large.
+3. The floor is the 95 % quantile of these differences, divided by √2. An effect that is not larger
+   may be rounding alone.
 
-Source: rounding by chance, and what results then differ by, is Monte Carlo arithmetic (Parker 1997,
-UCLA
-    CSD-970002) and before it CESTAC (Vignes 1993, Mathematics and Computers in Simulation 35).
+Source: random rounding, and the spread of results under it, is Monte Carlo arithmetic (Parker 1997,
+UCLA CSD-970002) and before it CESTAC (Vignes 1993, Mathematics and Computers in Simulation 35).
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from ..vlm import Vlm
 from .panels import mean_floor
 from .patching import Patched, PatchedHeads, targets_of
 
-# Heads that are enough to tell how effects of all are rounded; fewer are all taken.
+# How many heads are enough to estimate the rounding of all; a model with fewer uses them all.
 HEADS = 64
 
 
@@ -42,12 +41,11 @@ def noise_floor(
     positions: str | Sequence[int] = "end",
     progress: bool = True,
 ) -> float:
-    """How far rounding alone moves the effect of a head, in logits: 95 % of effects are off by
-    less.
+    """How far rounding alone moves the effect of a head, in logits: in 95 % of effects, by less.
 
     Every trial × target is measured twice, with z restored from ``clean`` (in ``clean`` itself:
-    zeroed), of 64 heads at most that are spread over the model. A mean over n trials has a floor of
-    about this over √n, since rounding is as likely up as down.
+    zeroed), for at most 64 heads that are spread over the model. A mean over n trials has a floor
+    of about this over √n, since rounding is as likely up as down.
 
     Args:
         target, positions, progress: as in `patch_heads`.
@@ -72,19 +70,19 @@ def noise_floor(
 
 
 def spread(heads: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
-    """Some of these heads, evenly; all where they are few."""
+    """At most `HEADS` of these heads, evenly spread."""
     if len(heads) <= HEADS:
         return heads
     return [heads[place] for place in np.linspace(0, len(heads) - 1, HEADS).round().astype(int)]
 
 
 def rounded_otherwise(measurement: Patched, trials: Sequence[Trial]) -> Patched:
-    """The same of some trials, while the model rounds otherwise."""
+    """The same measurement of some trials, while the model rounds differently."""
     return replace(measurement, trials=tuple(trials), nudge=True)
 
 
 def floor_of(frames: Sequence[pd.DataFrame], again: Sequence[pd.DataFrame]) -> float:
-    """The noise floor from effects, and from the same or some of them measured
+    """The noise floor, from effects and from the same ones, or some of them, measured
     `rounded_otherwise`."""
     first, second = (pd.concat(each, ignore_index=True) for each in (frames, again))
     labels = [name for name in second if name != "effect" and not name.endswith("logit")]
@@ -93,11 +91,11 @@ def floor_of(frames: Sequence[pd.DataFrame], again: Sequence[pd.DataFrame]) -> f
 
 
 def least_mean(frame: pd.DataFrame, logits: str) -> float:
-    """Below what a mean over the trials of a frame may be rounding alone, in logits.
+    """The size below which a mean over a frame's trials may be rounding alone, in logits.
 
     Args:
         frame: with its `noise_floor` in ``attrs``, if it has one.
-        logits: the column that says how large logits are.
+        logits: a column of logits, whose size gives the rounding of float32.
     """
     n = frame["trial"].nunique()
     return max(

@@ -1,11 +1,11 @@
-"""The seed's three panels, or those that fit other trials: what each head restores, averaged over
-trials.
+"""The three panels of the published figure, or panels for other trials: each head's restored
+effect, averaged over trials.
 
-Of pictures that no task drew (``trials``) an effect is read as evidence reads it: the word's logit
-against the mean of the control words, or against the best of the others where there are none;
-trials that share a source are averaged first, answers weigh alike, and an effect is told from zero
-where it is in each answer (`rgb_circuit.stimuli.replicates`). A picture that keeps the answer is
-held against the gap to one that does not.
+For pictures that no task drew (``trials``), an effect is read as evidence reads it: the word's
+logit relative to the mean of the control words, or to the best other word if there are no controls;
+trials that share a source are averaged first, answers get equal weight, and an effect is told from
+zero only if it is for each answer (`rgb_circuit.stimuli.replicates`). A picture that keeps the
+answer is compared with the gap to one that does not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,19 +27,19 @@ from ..trial import Trial
 
 # Panel → (target condition, role whose logit is read), in the order of the published figure.
 PANELS: Mapping[str, tuple[str, str]] = find("rgb").panels
-# What counts as an effect, as for roles (`analyses.evidence`): this fraction of the gap or more,
-# and where there is no gap, or one of fewer logits than the second, that fraction of the second.
+# The least size of an effect, as for roles (`analyses.evidence`): the first number times the gap,
+# or times the second number (logits) if the gap is missing or smaller than that.
 LEAST, LEAST_GAP = 0.05, 0.5
-# How many times the noise floor a gap between own pictures must be.
+# The least gap between own pictures, in noise floors.
 FLOORS = 5
 LEAST_SAID = f"{100 * LEAST:g}\N{NO-BREAK SPACE}% of the gap or {LEAST * LEAST_GAP:g} logits"
 
 
 def panels_for(trials: Sequence[Trial]) -> Mapping[str, tuple[str, str]]:
-    """The panels that trials of any kind allow: their task's where they can be filled.
+    """The panels for trials of any kind: their task's, if the trials have its pictures and answers.
 
-    Otherwise every picture but clean is a target, and the word whose logit is read is the one
-    expected for clean, or every word where nothing is.
+    Otherwise every picture but clean is a target, and the logit is read of the word expected for
+    clean, or of every word if none is expected.
 
     Args:
         trials: all with the same conditions and roles.
@@ -82,23 +82,23 @@ def panels(
     """Mean effect of each head in each panel.
 
     Args:
-        frame: from `patch_heads` with the panels' targets. Where it says its `noise_floor`
-            (``frame.attrs["noise_floor"]``, logits), a mean that rounding alone could be is no
-            effect.
+        frame: from `patch_heads` with the panels' targets. If it has a `noise_floor`
+            (``frame.attrs["noise_floor"]``, logits), a mean that rounding alone could make counts
+            as no effect.
         which: panel → (target condition, role whose logit is read).
-        trials: that the frame is of; matters where nobody drew them.
+        trials: those of the frame; needed if no task drew them.
 
     Returns:
         A row per head: ``layer, head``, and a column per panel with the mean effect over trials
-        (logits), 0 where it is none.
+        (logits), or 0 if that may be rounding alone.
     """
     columns = {}
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
-    own = _own(frame, trials)
+    own_pictures = _own(frame, trials)
     for panel, (target, role) in which.items():
-        if own is not None:
-            cells, words = own.cells(target, role)
-            mean = pd.Series(own.means(cells, words)[0].mean(0), cells.columns)
+        if own_pictures is not None:
+            cells, words = own_pictures.cells(target, role)
+            mean = pd.Series(own_pictures.means(cells, words)[0].mean(0), cells.columns)
             columns[panel] = mean.where(mean.abs() > rounding, 0.0)
             continue
         rows = frame[(frame["target"] == target) & (frame["role"] == role)]
@@ -108,24 +108,24 @@ def panels(
 
 
 def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[str, float]:
-    """What there is to restore in each target picture: by how much the answer falls from the source
-    to it.
+    """The gap that each target picture leaves to restore: the fall of the answer from the source to
+    it.
 
     Args:
         frame: from `patch_heads`.
-        trials: that the frame is of; matters where nobody drew them.
+        trials: those of the frame; needed if no task drew them.
 
     Returns:
-        Target → mean fall over trials (logits) of the answer whose logit falls most; of the game's
-        pictures that is the odd colour's word. Of pictures that no task drew, of the right answer
-        against the best of the others or the controls, to that picture or, where it keeps the
-        answer, to the task's corrupted one. NaN where no answer is shown to fall
-        (`rgb_circuit.statistics.shown_to_fall`); of own pictures also where it falls by less than
-        `LEAST_GAP`, or than `FLOORS` times what rounding may be.
+        Target → mean fall over trials (logits) of the answer whose logit falls most; in the game
+        this is the odd colour's word. For pictures that no task drew: the fall of the right answer
+        relative to the best other answer or the controls, to that picture or, if it keeps the
+        answer, to the task's corrupted one. NaN if no answer is shown to fall
+        (`rgb_circuit.statistics.shown_to_fall`); for own pictures also if the fall is less than
+        `LEAST_GAP`, or than `FLOORS` times the noise floor.
     """
-    if (own := _own(frame, trials)) is not None:
-        return {str(target): own.gap(str(target)) for target in frame["target"].unique()}
-    found = {}
+    if (own_pictures := _own(frame, trials)) is not None:
+        return {str(target): own_pictures.gap(str(target)) for target in frame["target"].unique()}
+    gap_of = {}
     for target, rows in frame.groupby("target", observed=True):
         once = rows.drop_duplicates(["trial", "role"])
         before, after = (
@@ -137,8 +137,8 @@ def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[
         shown = len(falls) and bool(
             shown_to_fall(*(side[[falls.idxmax()]] for side in (before, after)))[0]
         )
-        found[str(target)] = float(falls.max()) if shown else np.nan
-    return found
+        gap_of[str(target)] = float(falls.max()) if shown else np.nan
+    return gap_of
 
 
 def tested(
@@ -151,26 +151,26 @@ def tested(
     """Each head's effect in each panel with its interval, and whether it is told from zero.
 
     Args:
-        frame: from `patch_heads` with the panels' targets; where it says its `noise_floor`, a mean
-            that rounding alone could be is not told from zero.
+        frame: from `patch_heads` with the panels' targets. If it has a `noise_floor`, a mean that
+            rounding alone could make is not told from zero.
         which: panel → (target condition, role whose logit is read).
         level: false discovery rate over the heads of a panel.
-        trials: that the frame is of; matters where nobody drew them.
+        trials: those of the frame; needed if no task drew them.
 
     Returns:
         A row per panel × head: ``panel, target, role, layer, head, effect, ci_low, ci_high``
         (logits; mean over trials and its 95 % t interval within the role's words), ``gap`` (logits,
         see `gaps`), ``told`` (Benjamini–Hochberg q of the same t, two-sided, ≤ level, and more than
-        rounding; of one trial, which tests nothing, just that), ``n`` (trials; of pictures that no
-        task drew, clusters, and below `rgb_circuit.stimuli.replicates.FEWEST` of these nothing is
-        told).
+        rounding; with a single trial, which allows no test, only the latter), ``n`` (trials; for
+        pictures that no task drew, clusters, and with fewer than
+        `rgb_circuit.stimuli.replicates.FEWEST` of these nothing is told).
     """
     gap, blocks = gaps(frame, trials=trials), []
-    own = _own(frame, trials)
+    own_pictures = _own(frame, trials)
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
     for panel, (target, role) in which.items():
-        if own is not None:
-            block, found = own.with_role(role).tested(target, role, level)
+        if own_pictures is not None:
+            block, found = own_pictures.with_role(role).tested(target, role, level)
         else:
             block, found = _tested(
                 frame[(frame["target"] == target) & (frame["role"] == role)], level
@@ -188,7 +188,7 @@ def tested(
 
 
 def _tested(rows, level):
-    """The effect of each head in one panel, and what is known of it."""
+    """The effect of each head in one panel; and its interval, test and n."""
     cells = rows.pivot(index="trial", columns=["layer", "head"], values="effect").sort_index(axis=1)
     block = cells.mean().rename("effect").reset_index()
     told = np.full(len(block), True)
@@ -202,8 +202,8 @@ def _tested(rows, level):
 
 
 def _own(frame, trials):
-    """A frame of pictures that no task drew; None of drawn ones, or where the trials are not
-    known."""
+    """The frame with its trials, if no task drew their pictures; None if one did, or without
+    trials."""
     if trials is None or (task := task_of(trials)).is_game:
         return None
     kept = set(frame["trial"].unique())
@@ -212,10 +212,10 @@ def _own(frame, trials):
 
 @dataclass(frozen=True)
 class _OwnPictures:
-    """A frame of `patch_heads`, and the trials and the task that it is of.
+    """A frame of `patch_heads`, with its trials and their task.
 
     Attributes:
-        pivoted: what `_words` made so far.
+        pivoted: the cache of `_words`.
     """
 
     frame: pd.DataFrame
@@ -228,15 +228,15 @@ class _OwnPictures:
         return Replicates.of(self.trials, self.task)
 
     def with_role(self, role):
-        """The trials that have an answer's role."""
+        """The same with only the trials that have an answer of this role."""
         return replace(self, trials=[trial for trial in self.trials if role in trial.answers])
 
     def means(self, cells, words):
         return self.replicates.means(cells.to_numpy(), words, alike=True)
 
     def cells(self, target, role):
-        """Effects relative to what the word is read against, a row per trial and a column per
-        (layer, head); and the word in each trial."""
+        """Effects on the role's word relative to the words it is read against, a row per trial and
+        a column per (layer, head); and the word in each trial."""
         patched, before = (
             self._relative(target, column, ("layer", "head"), role)
             for column in ("patched_logit", "target_logit")
@@ -284,7 +284,7 @@ class _OwnPictures:
         )
 
     def _relative(self, target, column, by, role):
-        """A word's logits relative to what it is read against: a row per trial, a column per
+        """A word's logits relative to the words it is read against: a row per trial, a column per
         ``by``."""
         said = {
             name: own.reindex([trial.name for trial in self.trials])
@@ -298,7 +298,7 @@ class _OwnPictures:
         return value - (np.nanmean(others, axis=0) if controls else np.fmax.reduce(others, axis=0))
 
     def _words(self, target, column, by):
-        """Role → the logits of its word, once for all roles that are read against it."""
+        """Role → the logits of its word; cached, since several roles are read against it."""
         if (target, column, by) not in self.pivoted:
             rows = self.frame[self.frame["target"] == target]
             rows = rows.drop_duplicates(["trial", "role", *by])
@@ -314,14 +314,14 @@ class _OwnPictures:
 
 
 def least_effect(gap: float | pd.Series) -> np.ndarray:
-    """From which size on a mean effect counts as one, in logits: `LEAST` of the gap, and of
-    `LEAST_GAP` where the gap is smaller or missing."""
-    # The larger of the two; fmax takes the number where the other is missing.
+    """The least size of a mean effect that counts, in logits: `LEAST` times the gap, or times
+    `LEAST_GAP` if the gap is smaller or missing."""
+    # fmax, unlike maximum, ignores a missing gap.
     return LEAST * np.fmax(np.asarray(gap, dtype=float), LEAST_GAP)
 
 
 def shown(table: pd.DataFrame) -> pd.Series:
-    """Whether each effect is shown to be one: told from zero, and as large as `least_effect`.
+    """Whether each effect is shown: told from zero, and as large as `least_effect`.
 
     Args:
         table: ``effect, gap`` (logits) and ``told``, as from `tested`.
@@ -330,8 +330,8 @@ def shown(table: pd.DataFrame) -> pd.Series:
 
 
 def mean_floor(floor: float, n: int) -> float:
-    """Below what a mean of ``n`` effects may be rounding alone, given the floor of one: it is as
-    likely up as down."""
+    """The size below which a mean of ``n`` effects may be rounding alone, given the floor of one
+    effect: rounding is as likely up as down."""
     return floor / max(n, 1) ** 0.5
 
 

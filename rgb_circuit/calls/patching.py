@@ -1,5 +1,5 @@
-"""Activation patching as tidy frames: any edits made jointly (`patch_edits`), and what one head at
-a time (`rgb_circuit.calls.head_patching`) is measured by."""
+"""Activation patching as tidy frames: any edits made jointly (`patch_edits`), and the measurements
+that other kinds of patching share."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def patch_edits(
         target, batch_size, progress: as in `rgb_circuit.patch_heads`.
 
     Returns:
-        As `patch_heads`, with ``variant`` for ``layer, head``. Where the edits of a variant differ
-        in source, component or positions, the column says ``"mixed"``; ``source_logit`` is NaN
-        without a single source picture.
+        As `patch_heads`, with ``variant`` for ``layer, head``. If the edits of a variant differ in
+        source, component or positions, that column says ``"mixed"``; ``source_logit`` is NaN unless
+        they share one source picture.
 
     Raises:
         InputError: as `patch_heads`.
@@ -70,10 +70,10 @@ def patch_edits(
     trials = as_trials(trials)
     check_batch_size(batch_size)
     check_edits(model, variants)
-    asked = [
+    measurements = [
         PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)
     ]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials)
+    return in_order(measure(model, measurements, progress=progress, stage="patching"), trials)
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Patched(OfPictures):
     """Runs of one target, each with some edits.
 
     Attributes:
-        edits: of each variant, that exist in the model, made together in one run.
+        edits: per variant, the edits made together in one run; they exist in the model.
         target: the condition that is patched.
-        names: of the variants, each its own.
+        names: the variants' names, all different.
         rows: the most variants in one forward, or None for as many as fit.
-        nudge: let the model round otherwise, as in `programs.capture`.
+        nudge: make the model round differently, as in `programs.capture`.
     """
 
     edits: tuple[tuple[AnyEdit, ...], ...]
@@ -99,12 +99,12 @@ class Patched(OfPictures):
 
     @property
     def together(self) -> bool:
-        """With a mean over the trials."""
+        """Whether an edit takes the mean over the trials."""
         return any(edit.source == "mean" for edits in self.edits for edit in edits)
 
     @property
     def conditions(self) -> list[str]:
-        """The pictures that are run, sources before the target."""
+        """The conditions that are run, sources before the target."""
         sources = dict.fromkeys(edit.source for edits in self.edits for edit in edits)
         return list(
             dict.fromkeys(
@@ -148,16 +148,16 @@ class Patched(OfPictures):
             - min(rerun_from(model, spots[trial.name][one][0], own[trial.name]) for one in changed)
             for trial in self.trials
         }
-        # What is lined up from the first position is kept from there on.
+        # A prompt that lines up from its first position is kept from there on.
         kept |= {trial.name: len(own[trial.name]) for trial in self.trials if front[trial.name]}
         if self.together:
-            # A mean is taken from the first position on that any trial needs.
+            # A mean starts at the first position that any trial of this length needs.
             of_length = {}
             for name, tokens in own.items():
                 of_length[len(tokens)] = max(of_length.get(len(tokens), 1), kept[name])
             kept = {name: of_length[len(tokens)] for name, tokens in own.items()}
 
-        # What ends in keys and values is made of all positions.
+        # Paths into keys and values need all positions.
         everywhere = any(isinstance(edit, PathEdit) and edit.into != "query" for edit in every)
 
         @cache
@@ -197,7 +197,7 @@ class Patched(OfPictures):
 
 @dataclass(frozen=True)
 class PatchedEdits(Patched):
-    """Runs of one target, each with the edits that somebody named."""
+    """Runs of one target, each with a named list of edits."""
 
     @classmethod
     def of(
@@ -207,7 +207,7 @@ class PatchedEdits(Patched):
         target: str,
         batch_size: int | None = None,
     ) -> PatchedEdits:
-        """What `patch_edits` asks of one target."""
+        """The measurement of `patch_edits` for one target."""
         edits = tuple(map(tuple, variants.values()))
         return cls(tuple(trials), edits, target, tuple(map(str, variants)), batch_size)
 
@@ -230,10 +230,10 @@ class PatchedHeads(Patched):
         over: str | Sequence[int] | None = None,
         without: str | Sequence[int] | None = None,
     ) -> Self:
-        """What `patch_heads` asks of one target.
+        """The measurement of `patch_heads` for one target.
 
         Args:
-            heads: that exist; all by default.
+            heads: (layer, head) pairs that exist; all by default.
         """
         heads = model.heads() if heads is None else heads
         edits = tuple((_edit(head, source, component, positions, over, without),) for head in heads)
@@ -256,7 +256,7 @@ def _edit(head, source, component, positions, over=None, without=None):
 
 
 def check_batch_size(batch_size: int | None) -> None:
-    """Raise InputError unless it is a whole number from 1 on, or nothing."""
+    """Raise InputError unless a batch size is a whole number from 1 on, or None."""
     if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(
             f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out"
@@ -264,8 +264,8 @@ def check_batch_size(batch_size: int | None) -> None:
 
 
 def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> list[str]:
-    """The conditions to patch, each once, by default those of the trials' task; InputError where
-    there is none."""
+    """The conditions to patch, each once, by default those of the trials' task; InputError if there
+    are none."""
     named = task_of(trials).targets if target is None else target
     targets = [named] if isinstance(named, str) else list(dict.fromkeys(named))
     if not targets:
@@ -276,7 +276,7 @@ def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> l
 def in_order(
     frames: Sequence[pd.DataFrame], trials: Sequence[Trial], labels: Sequence[str] = LABELS
 ) -> pd.DataFrame:
-    """Frames of the same trials as one, trial by trial; ``labels`` are categories."""
+    """Frames of the same trials as one frame, trial by trial; the ``labels`` become categories."""
     frame = pd.concat(frames, ignore_index=True)
     number = {trial.name: place for place, trial in enumerate(trials)}
     frame = frame.iloc[frame["trial"].map(number).argsort(kind="stable")].reset_index(drop=True)
@@ -284,7 +284,7 @@ def in_order(
 
 
 def _check_conditions(trials):
-    """Refuse pictures with the name of a source that is none."""
+    """Raise InputError for a condition with the name of an artificial source."""
     for trial in trials:
         if reserved := sorted(set(ARTIFICIAL) & set(trial.images)):
             raise InputError(
@@ -294,9 +294,8 @@ def _check_conditions(trials):
 
 
 def _check_overlap(name, edits, trials, spots):
-    """Raise InputError if two edits of a variant write the same: which one counts would be left to
-    chance."""
-    # A variant may hold every other head of a large model.
+    """Raise InputError if two edits of a variant write to one place, since either might win."""
+    # By layer, since a variant may hold hundreds of heads.
     of_layer: dict[int, list[AnyEdit]] = {}
     for edit in edits:
         before = of_layer.setdefault(edit.layer, [])
@@ -318,7 +317,7 @@ def _check_overlap(name, edits, trials, spots):
 
 
 def _meet(edit, other):
-    """Whether one of two edits of a layer undoes the other where they have a position in common."""
+    """Whether two edits of a layer conflict if they have a position in common."""
     kinds = {edit.component, other.component}
     if kinds == {"attention"}:
         # Two attention edits add their biases, so they never conflict.
@@ -326,23 +325,23 @@ def _meet(edit, other):
     if None not in (edit.head, other.head):
         return edit.head == other.head
     if "attn_out" in kinds:
-        # A layer's attention output is made of all of its heads.
+        # A layer's attention output contains all of its heads.
         return not kinds & {"mlp_out", "resid_pre"}
     return edit.component == other.component
 
 
 def _check_seeing(model, name, edits, trials, spots):
-    """Raise InputError if an attention edit changes nothing, since what it names comes later than
-    who looks, or if it leaves a position nothing to look at."""
+    """Raise InputError if an attention edit changes nothing, because its keys come later than its
+    queries, or if it leaves a position nothing to attend to."""
     biased = [edit for edit in edits if isinstance(edit, AttentionEdit)]
     knocked = [edit for edit in biased if edit.bias == -inf]
-    # What a head gives without some attention is what it gives with that knocked out.
+    # An edit with ``without`` takes z from a run with that attention knocked out.
     knocked += [
         AttentionEdit(edit.layer, edit.head, edit.positions, edit.without)
         for edit in edits
         if isinstance(edit, Edit) and edit.without is not None
     ]
-    # Where some see later positions, the engine itself finds who is left with nothing.
+    # If some positions attend to later ones, the engine itself checks (`sweep`'s ``blind``).
     for trial in trials if model.ahead == "none" else ():
         where = spots[trial.name]
         for edit in biased:
@@ -369,22 +368,25 @@ def _check_seeing(model, name, edits, trials, spots):
 
 
 def _front(model, patched, trial, ids, spots):
-    """How many of the target's positions are lined up from the first with a source's prompt of
-    other length.
+    """How many of the target's positions line up, from the first, with a source's prompt of other
+    length.
 
     Raises:
-        NotLinedUp: an edit takes what lies neither in front of both pictures nor behind them.
+        NotLinedUp: an edit takes a value from neither the words that both prompts begin with nor
+            those after both pictures, or needs all positions.
     """
-    own, front = ids[patched.target][trial.name], 0
+    target_ids, front = ids[patched.target][trial.name], 0
     for condition in patched.conditions:
-        other = ids[condition][trial.name]
-        if len(own) == len(other):
+        source_ids = ids[condition][trial.name]
+        if len(target_ids) == len(source_ids):
             continue
-        both = [(tokens, locate(model, trial, "image", tokens)) for tokens in (own, other)]
-        behind = min(len(tokens) - 1 - image[-1] for tokens, image in both)
-        begin = min(image[0] for _, image in both)
-        before = int((own[:begin] == other[:begin]).long().cumprod(0).sum())
-        lengths = f"{len(other)} and {len(own)} tokens"
+        prompts = [
+            (tokens, locate(model, trial, "image", tokens)) for tokens in (target_ids, source_ids)
+        ]
+        behind = min(len(tokens) - 1 - image[-1] for tokens, image in prompts)
+        begin = min(image[0] for _, image in prompts)
+        before = int((target_ids[:begin] == source_ids[:begin]).long().cumprod(0).sum())
+        lengths = f"{len(source_ids)} and {len(target_ids)} tokens"
         shown = " and ".join(
             f"{name!r} ({trial.sizes[name][0]} × {trial.sizes[name][1]} px)"
             for name in (condition, patched.target)
@@ -396,7 +398,7 @@ def _front(model, patched, trial, ids, spots):
                     f"{edit.into}s would mix up positions; use into='query', or make pictures and "
                     "questions of as many tokens"
                 )
-            places = [place for place in spots[edit.positions] if len(own) - place > behind]
+            places = [place for place in spots[edit.positions] if len(target_ids) - place > behind]
             if edit.remade or any(place >= before for place in places):
                 raise NotLinedUp(
                     f"trial {trial.name!r} shows {shown} in prompts of {lengths}, which line up "
@@ -418,13 +420,13 @@ def _means(model, patched, ids, kept, jobs):
     }
     shape = (model.n_heads, model.d_head)
     with gathering() as each:
-        # One at a time, so that a mean is the same to the last bit however much memory is free.
+        # One trial at a time: the mean is the same to the last bit however much memory is free.
         for trial in patched.trials:
             start = len(ids[trial.name]) - kept[trial.name]
             inputs = encode(model, [(trial, patched.target)])
             with each():
-                one = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
-                for component, parts in one.items():
+                sums = execute(model, summed, shape, inputs, start, sorted(total), jobs=jobs)
+                for component, parts in sums.items():
                     total[component] = [
                         whole + part for whole, part in zip(total[component], parts)
                     ]
@@ -435,7 +437,7 @@ def _means(model, patched, ids, kept, jobs):
 
 
 def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:
-    """One trial's rows, a variant after the other; ``variant`` is its number."""
+    """One trial's rows, one variant after the other; ``variant`` is the variant's number."""
     n_variants, n_roles = seen.effects.shape
     described = [_described(edits) for edits in patched.edits]
     unknown = np.full(n_roles, np.nan, dtype=np.float32)
@@ -461,7 +463,7 @@ def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:
 
 
 def _described(edits):
-    """Source, component and positions of a variant, each "mixed" where its edits differ."""
+    """Source, component and positions of a variant; "mixed" if its edits differ in one."""
 
     def common(values):
         values = set(values)

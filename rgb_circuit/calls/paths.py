@@ -1,21 +1,20 @@
-"""Path patching: what one head, MLP or the embedding does to the answer through one head's query,
-key or value.
+"""Path patching: the effect of a head, an MLP or the embedding on the answer through one head's
+query, key or value.
 
-A restored head acts on everything above it. Along a *direct path* it acts on one receiver alone:
-the residual stream brings what it gives otherwise to the receiver's layer, all between holds still,
-and of the receiver only one of query, key and value sees it. What the receiver then gives runs on
-through the rest of the model.
+A restored head acts on everything above it. Along a *direct path* it acts on one receiver only: the
+residual stream carries the change of its output to the receiver's layer, everything in between is
+held, and only one of the receiver's query, key and value sees the change. The receiver's new output
+then runs on through the rest of the model.
 
-1. Both pictures are captured. The stream that enters the receiver's layer is the target's, plus
-   what the sender adds to it in the source's run, less what it adds in the target's.
-2. The receiver's query at [end] (or its keys, or its values, at all positions) is made of that
-   stream; its other two parts are the target's. All pairs together are one forward, in which each
-   layer is handed only the rows that begin or end there.
-3. The z at [end] that these make is written into the target's run, all pairs side by side in
-   another forward.
+1. Capture both pictures. The stream that enters the receiver's layer is the target's, plus the
+   sender's output in the source's run, minus its output in the target's.
+2. Make the receiver's query at [end] (or its keys, or its values, at all positions) from that
+   stream; take its other two parts from the target. All pairs are one forward, in which each layer
+   is handed only the rows that begin or end there.
+3. Write the resulting z at [end] into the target's run, all pairs side by side in another forward.
 
 See `rgb_circuit.programs.paths`. Paths of several senders add up in the stream, not in the logits:
-the paths of *all* that lies below a receiver, together, replace its query
+the paths of *everything* below a receiver, together, replace its query
 (`rgb_circuit.edits.PathEdit`).
 
 Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
@@ -59,24 +58,23 @@ def patch_paths(
         senders: (layer, head) pairs, MLPs ``("mlp", layer)``, or ``"embedding"`` (tokens and
             picture as they enter the language model).
         receivers: (layer, head) pairs.
-        into: what of a receiver sees the sender: its ``"query"`` at [end], or its ``"key"`` or
-            ``"value"`` at all positions; one, or several.
+        into: the receiver's input that sees the sender: its ``"query"`` at [end], or its ``"key"``
+            or ``"value"`` at all positions; one, or several.
         source: condition that senders are restored from.
         target: condition or conditions that are patched; by default the task's corrupted one, in
             the game "erased".
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
-        A row per trial × target × what a path ends in × sender × receiver × role: ``trial, source,
-        target, into, sender`` (``"head"``, ``"mlp"``, ``"embedding"``), ``sender_layer,
-        sender_head`` (missing where there is none), ``receiver_layer, receiver_head, role, answer,
-        source_logit, target_logit, patched_logit, effect``; logits and effect as in `patch_heads`.
-        A sender in the receiver's own layer or a later one has no path to it, and an effect of
-        exactly 0.
+        A row per trial × target × into × sender × receiver × role: ``trial, source, target, into,
+        sender`` (``"head"``, ``"mlp"``, ``"embedding"``), ``sender_layer, sender_head`` (missing if
+        the sender has none), ``receiver_layer, receiver_head, role, answer, source_logit,
+        target_logit, patched_logit, effect``; logits and effect as in `patch_heads`. A sender in
+        the receiver's own layer or a later one has no path to it, and an effect of exactly 0.
 
     Raises:
         InputError: anything that does not exist, before any forward; a model in which the residual
-            stream is no sum; or logits that are not finite.
+            stream is not a sum; or logits that are not finite.
 
     Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
 
@@ -96,8 +94,12 @@ def patch_paths(
     for end in ends:
         check_into(end, source)
     targets = targets_of(corrupted(trials, target), trials)
-    asked = [PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets]
-    return in_order(measure(model, asked, progress=progress, stage="patching"), trials, LABELS)
+    measurements = [
+        PatchedPaths.of(trials, senders, receivers, ends, source, one) for one in targets
+    ]
+    return in_order(
+        measure(model, measurements, progress=progress, stage="patching"), trials, LABELS
+    )
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class PatchedPaths(Patched):
     """Runs of one target, each with one path that exists.
 
     Attributes:
-        pairs: what each path ends in, its sender and its receiver, also of those that do not exist.
+        pairs: (into, sender, receiver) of every pair, also of those without a path.
         source: the condition that senders are restored from.
     """
 
@@ -124,7 +126,7 @@ class PatchedPaths(Patched):
         source: str,
         target: str,
     ) -> PatchedPaths:
-        """What `patch_paths` asks of one target; senders and receivers exist."""
+        """The measurement of `patch_paths` for one target; senders and receivers exist."""
         pairs = tuple(
             (end, sender, receiver) for end in into for sender in senders for receiver in receivers
         )
@@ -137,7 +139,7 @@ class PatchedPaths(Patched):
 
     @property
     def conditions(self) -> list[str]:
-        """The pictures that are run."""
+        """The conditions that are run."""
         return list(dict.fromkeys([self.source, self.target]))
 
     def part(self, trial: Trial, seen: Seen) -> pd.DataFrame:
@@ -176,7 +178,7 @@ class PatchedPaths(Patched):
 
 
 def _named(into, sender, receiver):
-    """The columns of a pair."""
+    """The columns of the frame that describe a pair."""
     if sender == "embedding":
         kind, layer, head = "embedding", None, None
     elif sender[0] == "mlp":

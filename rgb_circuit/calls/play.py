@@ -25,21 +25,22 @@ def play(
     *,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What the model answers to every picture.
+    """The model's answer to every picture.
 
     Args:
         conditions: which pictures to show; by default all that every trial has.
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if the run takes longer than two seconds.
 
     Returns:
-        A row per trial × condition: ``trial, condition, expected`` (word, missing where the trial
-        expects nothing there), ``answer`` (the likeliest token of the whole vocabulary, as text: of
-        a word of several tokens the first piece), ``correct`` (is that the token that the expected
-        word is read at, or the word itself, however written? missing with ``expected``), ``behind``
-        (only where some trials' answers begin alike: what the prompt went on with, before
-        ``answer``), ``accepted`` (only where several words are accepted for some answer: those of
-        the expected one, any of which is correct, such as "grey / gray"; ``expected`` is the first
-        of them), and ``logit_ROLE`` for each role, at [end], over all of its words.
+        A row per trial × condition: ``trial, condition, expected`` (word, missing if the trial
+        expects nothing there), ``answer`` (the likeliest token of the whole vocabulary, as text:
+        for a word of several tokens, the first piece), ``correct`` (whether that is the token at
+        which an expected word is read, or such a word itself, however written; missing with
+        ``expected``), ``behind`` (only if some trials' answers begin alike: the text appended to
+        the prompt, before ``answer``), ``accepted`` (only if some answer has several accepted
+        words: those of the expected answer, any of which is correct, such as "grey / gray";
+        ``expected`` is the first of them), and ``logit_ROLE`` for each role, at [end], over all of
+        its words.
 
     Raises:
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
@@ -52,14 +53,14 @@ def play(
         >>> played.loc[~played["correct"], "trial"].tolist()
         []
     """
-    asked = Played.of(as_trials(trials), conditions)
-    [frame] = measure(model, [asked], progress=progress, stage="playing")
+    measurement = Played.of(as_trials(trials), conditions)
+    [frame] = measure(model, [measurement], progress=progress, stage="playing")
     return frame
 
 
 @dataclass(frozen=True)
 class Played(OfPictures):
-    """What the model answers to the pictures of some ``conditions``."""
+    """The model's answers to the pictures of some ``conditions``."""
 
     conditions: tuple[str, ...]
 
@@ -67,7 +68,7 @@ class Played(OfPictures):
 
     @classmethod
     def of(cls, trials: Sequence[Trial], conditions: Sequence[str] | None = None) -> Played:
-        """To the ``conditions``; by default all that every trial has."""
+        """The measurement for some ``conditions``; by default all that every trial has."""
         if conditions is None:
             first = trials[0].images if trials else ()
             conditions = [name for name in first if all(name in trial.images for trial in trials)]
@@ -105,8 +106,7 @@ class Played(OfPictures):
 
 
 def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]:
-    """The trials of which no picture was answered wrongly; one without an expected answer is not
-    wrong.
+    """The trials without a wrong answer; a picture without an expected answer is never wrong.
 
     Args:
         played: from `play`, of these trials.
@@ -118,12 +118,12 @@ def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]
 
 
 def right_words(played: pd.DataFrame) -> pd.Series:
-    """Of each row of `play`, the right answer as people read it: all words that are accepted."""
+    """The right answer of each row of `play`, as people read it: all accepted words."""
     return played["accepted"] if "accepted" in played else played["expected"]
 
 
 def _part(model, trial, tokens, seen):
-    """One trial's rows; ``tokens``: condition → role → the ids that its answer is read at."""
+    """One trial's rows; ``tokens``: condition → role → the ids at which its answer is read."""
     column = {
         ids: number
         for number, ids in enumerate(
@@ -134,7 +134,7 @@ def _part(model, trial, tokens, seen):
     for condition, own in tokens.items():
         logits = [float(seen.logits[condition][column[ids]]) for ids in own.values()]
         rows.append(_record(model, trial, condition, own, seen.likeliest[condition], logits))
-    # Named types, since a trial without expectations has nothing to tell them from.
+    # Explicit types, since a trial without expectations has no values to infer them from.
     texts = dict.fromkeys(("expected", "answer", "behind", "accepted"), "str")
     types = texts | {"correct": "boolean"}
     return pd.DataFrame(rows).astype(types)
@@ -147,7 +147,7 @@ def _record(model, trial, condition, tokens, likeliest, logits):
     answer = model.processor.tokenizer.decode([likeliest]).strip()
     behind = read(model, trial.asked(condition), trial.words).behind.strip()
     words = () if role is None else trial.words[role]
-    # A model may write a word in another way than most of its answers.
+    # A model may write this word in another form than most of its answers.
     alike = not behind and answer.casefold() in map(str.casefold, words)
     right = None if role is None else likeliest in tokens[role] or alike
     return {

@@ -1,11 +1,10 @@
 """The obvious way: one full forward for each patched run, its picture included, with plain PyTorch
 hooks on the bare model.
 
-Slow, and here so that `sweep` has something to agree with. No nnsight trace takes part. Hooks see
-and change what enters ``o_proj`` (z), what attention blocks and MLPs return, and what enters a
-layer. Queries, keys and values after position encoding leave no module: they are what an attention
-function of transformers is called with, so that function is wrapped during a forward by one that
-notes them.
+Slow; it exists so that `sweep` has a reference. No nnsight trace is involved. Hooks read and change
+the input of ``o_proj`` (z), the outputs of attention blocks and MLPs, and the input of a layer. No
+module returns queries, keys and values after position encoding, but transformers calls an attention
+function with them; during a forward, a wrapper of that function records them.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from ..running.execute import numbers_as_usual, one_at_a_time
 from ..trial import Trial
 from ..vlm import Vlm
 
-# (layer, component) → several times a head (None: the whole layer), positions, and what is put
-# there, (positions, …).
+# (layer, component) → writes: head (None: the whole layer), positions, values, (positions, …).
 Writes = Mapping[tuple[int, str], Sequence[tuple[int | None, Sequence[int], torch.Tensor]]]
 
 
@@ -39,7 +37,7 @@ def patched_logits(
 
     Args:
         edits: of any source but ``"own"``.
-        trials: whose target runs a ``"mean"`` edit is the mean of.
+        trials: whose target runs a ``"mean"`` edit averages.
     """
     seen = _unedited_runs(model, trial, target, edits, trials)
     return patched_forward(
@@ -50,13 +48,14 @@ def patched_logits(
 def patched_effects(
     model: Vlm, trial: Trial, target: str, variants: Sequence[Sequence[Edit]], tokens: Sequence[int]
 ) -> Iterator[torch.Tensor]:
-    """What each variant does to the logits of ``tokens`` at [end], float32 on the CPU, (tokens,).
+    """The effect of each variant on the logits of ``tokens`` at [end], float32 on the CPU,
+    (tokens,).
 
-    Logits are made of the final states with ``lm_head``'s weights in float32: in half precision the
-    model's own come in steps as large as many an effect.
+    Logits are computed from the final states with ``lm_head``'s weights in float32: in half
+    precision the model's own logits come in steps as large as many an effect.
 
     Args:
-        variants: edits that are made together, per variant; of any source but ``"own"`` and
+        variants: per variant, the edits that are made together; of any source but ``"own"`` and
             ``"mean"``.
     """
     inputs = encode(model, [(trial, target)])
@@ -77,7 +76,7 @@ def patched_forward(model: Vlm, inputs: Mapping[str, torch.Tensor], writes: Writ
 
 
 def _unedited_runs(model, trial, target, edits, trials=()):
-    """(trial name, condition) → what that run had in the layers of the edits; see `_forward`."""
+    """(trial name, condition) → that run, with the layers of the edits kept; see `_forward`."""
     layers = {edit.layer for edit in edits}
     shown = {(trial.name, name): trial for name in (target, *(edit.source for edit in edits))}
     shown |= {(other.name, target): other for other in trials}
@@ -89,7 +88,7 @@ def _unedited_runs(model, trial, target, edits, trials=()):
 
 
 def _writes(model, trial, target, edits, seen) -> Writes:
-    """What the edits put where."""
+    """The values that the edits write, and where."""
     ids = encode(model, [(trial, target)])["input_ids"][0]
     writes: dict[tuple[int, str], list] = {}
     for edit in edits:
@@ -101,7 +100,7 @@ def _writes(model, trial, target, edits, seen) -> Writes:
 
 
 def _given(model, trial, target, edit, seen):
-    """What an edit writes, at every position, (positions, d_head or width)."""
+    """The values of an edit at every position, before scaling, (positions, d_head or width)."""
     own = seen[trial.name, target]
     if edit.component in OF_ATTENTION:
         return _made_again(model, edit, own, seen[trial.name, edit.source])
@@ -115,7 +114,7 @@ def _given(model, trial, target, edit, seen):
     if edit.source == "rounding":
         return nudged(there(own), by_place(there(own)))
     if edit.source == "mean":
-        # Prompts of different length are lined up at [end].
+        # Prompts of different length line up at [end].
         every = [there(run) for (_, condition), run in seen.items() if condition == target]
         shortest = min(map(len, every))
         return torch.cat(
@@ -126,13 +125,13 @@ def _given(model, trial, target, edit, seen):
 
 @numbers_as_usual()
 def _made_again(model, edit, own, source):
-    """A head's z, (positions, d_head), as its attention makes it of the target's queries, keys and
-    values with one of these, or the pattern, from the source's run."""
+    """A head's z, (positions, d_head), recomputed from the target's queries, keys and values, with
+    one of these, or the pattern, from the source's run."""
     head, group = edit.head, edit.head // (model.n_heads // model.n_kv_heads)
     from_source = ("query", "key") if edit.component == "pattern" else (edit.component,)
     runs = {part: source if part in from_source else own for part in ("query", "key", "value")}
     parts = {part: run.kept[edit.layer, part].float() for part, run in runs.items()}
-    # What may be seen goes with the queries.
+    # The mask goes with the queries.
     about = runs["query"].about[edit.layer]
     scores = parts["query"][head] @ parts["key"][group].T * about.scaling
     if about.softcap is not None:
@@ -156,10 +155,10 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
     """One forward of the bare model.
 
     Returns:
-        ``logits`` (vocabulary,) and ``state`` (width,) at [end]: what ``lm_head`` returns and is
-        given. Of the ``layers``, ``kept``: (layer, component) → what was there, (positions, …), or
-        (head, positions, d_head) for queries, keys and values; and ``about``: layer → how it
-        attends.
+        ``logits`` (vocabulary,) and ``state`` (width,) at [end]: the output and the input of
+        ``lm_head``. For the ``layers``, ``kept``: (layer, component) → its values, (positions, …),
+        or (head, positions, d_head) for queries, keys and values; and ``about``: layer → mask,
+        causality, scaling and softcap of its attention.
     """
     writes, module = writes or {}, model.nnsight._module
     decoder = language_model(model.nnsight)._module
@@ -192,8 +191,8 @@ def _forward(model, inputs, writes: Writes | None = None, layers=()):
 
 
 def _hooked(layer, index, heads, there):
-    """Handles of the hooks on one layer; ``there`` is given what is there, and returns what shall
-    be."""
+    """Handles of the hooks on one layer; ``there`` takes the present values and returns the new
+    ones."""
 
     def entering(_, given):
         return there(index, "resid_pre", given[0]), *given[1:]
@@ -209,7 +208,7 @@ def _hooked(layer, index, heads, there):
         layer.self_attn.o_proj.register_forward_pre_hook(before_o_proj),
         layer.self_attn.register_forward_hook(returned("attn_out")),
     ]
-    # A layer need not have an MLP of that name.
+    # A layer may have no module called mlp.
     return (
         [*hooks, layer.mlp.register_forward_hook(returned("mlp_out"))]
         if hasattr(layer, "mlp")
@@ -219,7 +218,7 @@ def _hooked(layer, index, heads, there):
 
 @contextmanager
 def _noting(decoder, layers, found):
-    """Note what the attention function of some layers is called with."""
+    """Record the arguments of the attention function in some layers."""
     number = {decoder.layers[layer].self_attn: layer for layer in layers}
     chosen = ALL_ATTENTION_FUNCTIONS.get_interface
 
@@ -232,7 +231,7 @@ def _noting(decoder, layers, found):
                 mask=None if mask is None else mask[0, 0],
                 causal=bool(getattr(module, "is_causal", True)),
                 scaling=options["scaling"],
-                # Other kernels than the eager one leave it out.
+                # Only the eager kernel applies it.
                 softcap=options.get("softcap") if kernel == "eager" else None,
             )
         return function(module, query, key, value, *others, **options)

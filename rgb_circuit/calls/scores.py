@@ -1,28 +1,28 @@
-"""The field's cheap readings of heads, beside the exact effect of each.
+"""The field's cheap scores of heads, next to the exact effect of each.
 
-Lists of heads mostly rest on one of these numbers. They answer different questions: where a head
-looks, what it writes towards the answer by itself, what could be read from it, and what the answer
-does without it. Only the last says whether the answer needs the head.
+Published lists of heads mostly rest on one of these numbers. They answer different questions: where
+a head looks, what it writes towards the answer directly, what could be read from it, and what the
+answer loses without it. Only the last says whether the answer needs the head.
 
-- ``effect``: what restoring its z gives back of the logit difference in the changed picture. Exact
-  (`patch_heads`).
-- ``silenced``: what its mean over trials takes from the difference in the clean picture. Exact;
-  Wang et al. 2022 (arXiv 2211.00593).
+- ``effect``: how much of the logit difference restoring its z gives back in the changed picture.
+  Exact (`patch_heads`).
+- ``silenced``: how much replacing its z by the mean over trials takes from the difference in the
+  clean picture. Exact; Wang et al. 2022 (arXiv 2211.00593).
 - ``atp``, ``atp-ig``: estimates of ``effect`` by gradients (`attribute`); Kramár et al. 2024 (arXiv
   2403.00745), Hanna et al. 2024 (arXiv 2403.17806).
-- ``direct``: what it adds to the difference by itself (`direct_effects`); Elhage et al. 2021.
-- ``lens``: share of trials in which what it adds is largest for the right word; nostalgebraist
-  2020.
-- ``picture``: its attention to the picture, as visual heads (Bi et al. 2024, arXiv 2412.18108) and
-  localization heads (Kang et al. 2025, arXiv 2503.06287) are found by.
-- ``spatial entropy``: nats, of what stands out in its map (`spatial_entropy`); *small* for
+- ``direct``: its direct contribution to the difference (`direct_effects`); Elhage et al. 2021.
+- ``lens``: share of trials in which its direct contribution is largest for the right word;
+  nostalgebraist 2020.
+- ``picture``: its attention to the picture, the criterion for visual heads (Bi et al. 2024, arXiv
+  2412.18108) and localization heads (Kang et al. 2025, arXiv 2503.06287).
+- ``spatial entropy``: nats, of the parts that stand out in its map (`spatial_entropy`); *small* for
   localization heads (Kang et al.).
-- ``tile``: the share of its attention to the picture that lies on the marked tile, as of Bi et
+- ``tile``: the share of its attention to the picture that lies on the marked tile, as for Bi et
   al.'s heads that look at a region.
 - ``largest on tile``: share of trials in which the marked tile has its largest attention, after
   retrieval heads (Wu et al. 2024, arXiv 2404.15574), whose needle is text that the answer copies.
-- ``probe``: share of trials whose right word a linear reader of its z tells that was fitted to the
-  others.
+- ``probe``: share of trials whose right word is read from its z by a linear reader that was fitted
+  to the other trials.
 
 All at [end].
 """
@@ -55,7 +55,7 @@ from .direct_effects import direct_effects
 from .head_patching import patch_heads
 from .patching import patch_edits
 
-# Score → whether heads are called special for little of it.
+# Scores for which a small value makes a head special.
 SMALL = ("spatial entropy",)
 # A ridge's penalty, as a share of the mean size of z.
 RIDGE = 0.01
@@ -69,26 +69,25 @@ def scores(
     target: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Every head's scores, means over trials. Where nobody drew them, trials of one source count as
-    one, and each of two to four answers alike (`rgb_circuit.stimuli.replicates`).
+    """Every head's scores, as means over trials. If no task drew the trials, those of one source
+    count as one, and two to four answers get equal weight (`rgb_circuit.stimuli.replicates`).
 
     Args:
-        source: the condition in which heads are looked at.
+        source: the condition in which heads are observed.
         target: the condition in which they are restored; by default the task's corrupted one.
-        progress: show bars when it takes longer than two seconds.
+        progress: show bars if the run takes longer than two seconds.
 
     Returns:
         A row per head × score: ``layer, head, score, value`` (``effect, silenced, atp, atp-ig,
         direct`` in logits of the difference right answer of the source − right answer of the
-        target; `rgb_circuit.scores` says what the others are; missing where the model or the trials
-        do not have it), ``n`` (trials, or clusters of them).
+        target; `rgb_circuit.calls.scores` explains the others; missing if the model or the trials
+        do not allow a score), ``n`` (trials, or clusters of them).
 
     Raises:
-        InputError: trials that do not say their right answers to both conditions, or that
-            `patch_heads` refuses.
+        InputError: trials without right answers for both conditions, or that `patch_heads` refuses.
 
     Warns:
-        UserWarning: scores that cannot be had of this model, with the reason.
+        UserWarning: scores that this model does not allow, with the reason.
 
     Examples:
         >>> heads = ["layer", "head"]
@@ -104,13 +103,13 @@ def scores(
                 f"trial {trial.name!r} does not say which answer is right for {missing[0]!r}; set "
                 f"expected[{missing[0]!r}] to one of its roles"
             )
-    given: dict[str, pd.DataFrame | None] = _effects(model, trials, source, target, progress)
-    given |= _estimates(model, trials, source, target, progress)
-    given |= _written(model, trials, source, target, progress)
-    given |= _looks(model, trials, source, progress)
-    given["probe"] = _probe(model, trials, source)
+    by_score: dict[str, pd.DataFrame | None] = _effects(model, trials, source, target, progress)
+    by_score |= _estimates(model, trials, source, target, progress)
+    by_score |= _written(model, trials, source, target, progress)
+    by_score |= _looks(model, trials, source, progress)
+    by_score["probe"] = _probe(model, trials, source)
     words = {trial.name: trial.answers[trial.expected[source]] for trial in trials}
-    tables = {score: table for score, table in given.items() if table is not None}
+    tables = {score: table for score, table in by_score.items() if table is not None}
     means = {
         score: observed(table, trials, words)[0].mean(skipna=False).to_dict()
         for score, table in tables.items()
@@ -122,7 +121,7 @@ def scores(
             "score": score,
             "value": means.get(score, {}).get((layer, head), np.nan),
         }
-        for score in given
+        for score in by_score
         for layer, head in model.heads()
     ]
     replicates = Replicates.of(trials)
@@ -130,18 +129,17 @@ def scores(
 
 
 def spatial_entropy(attention: np.ndarray) -> float:
-    """Entropy of a map's parts: 0 where what stands out is one connected part, large where it is
-    many.
+    """Entropy of a map's parts: 0 if a single connected part stands out, large if many do.
 
-    1. What is above the map's mean stands out.
-    2. Neighbours, also across a corner, are one part; its weight is its attention.
-    3. The entropy of these weights, normalised to 1.
+    1. Values above the map's mean stand out.
+    2. Neighbours, also across a corner, form one part; its weight is its summed attention.
+    3. The result is the entropy of these weights, normalised to 1.
 
     Args:
         attention: (rows, columns), not negative.
 
     Returns:
-        Nats; NaN where nothing stands out.
+        Nats; NaN if nothing stands out.
 
     Source: Kang et al. 2025 (arXiv 2503.06287), after Batty, Spatial entropy, Geographical Analysis
     6 (1974).
@@ -151,7 +149,7 @@ def spatial_entropy(attention: np.ndarray) -> float:
         >>> spatial_entropy(np.eye(3)), round(spatial_entropy(np.array([[1, 0, 1]])), 2)
         (0.0, 0.69)
     """
-    # Rounding makes some of an even map a little larger than others.
+    # Rounding makes some values of an even map slightly larger than others.
     above = attention > (1 + ROUNDING) * attention.mean()
     parts, number = ndimage.label(above, structure=np.ones((3, 3)))
     if not number:
@@ -176,7 +174,7 @@ def _difference(frame, trials, source, target, column="effect"):
 
 
 def _effects(model, trials, source, target, progress):
-    """The exact ones."""
+    """The exact scores."""
     restored = patch_heads(model, trials, source=source, target=target, progress=progress)
     variants = {f"{layer} {head}": [Edit(layer, head, "mean")] for layer, head in model.heads()}
     silenced = patch_edits(model, trials, variants, target=source, progress=progress)
@@ -189,7 +187,7 @@ def _effects(model, trials, source, target, progress):
 
 
 def _estimates(model, trials, source, target, progress):
-    found = {}
+    tables = {}
     for method in METHODS:
         try:
             frame = attribute(
@@ -197,14 +195,14 @@ def _estimates(model, trials, source, target, progress):
             )
         except (InputError, ServerError) as error:
             _left_out(method, error)
-            found[method] = None
+            tables[method] = None
         else:
-            found[method] = _difference(frame, trials, source, target)
-    return found
+            tables[method] = _difference(frame, trials, source, target)
+    return tables
 
 
 def _written(model, trials, source, target, progress):
-    """What heads write towards the answers by themselves."""
+    """The scores of heads' direct contributions to the answers."""
     try:
         frame = direct_effects(model, trials, (source,), progress=progress)
     except (InputError, ModelError) as error:
@@ -216,7 +214,7 @@ def _written(model, trials, source, target, progress):
     ]
     right = {trial.name: trial.expected[source] for trial in trials}
     said = best["role"].astype(str) == best["trial"].astype(str).map(right)
-    # A head that writes nothing is not said to write the word that happens to stand first.
+    # A head that writes nothing must not count as writing the word that comes first.
     written = best["direct_effect"].to_numpy() > 0
     return {
         "direct": _difference(frame, trials, source, target, "direct_effect"),
@@ -227,8 +225,8 @@ def _written(model, trials, source, target, progress):
 
 
 def _looks(model, trials, source, progress):
-    """Where heads look, from one map per trial."""
-    several: dict[str, list[np.ndarray]] = {
+    """The scores of attention, from one map per trial."""
+    by_score: dict[str, list[np.ndarray]] = {
         "picture": [],
         "spatial entropy": [],
         "tile": [],
@@ -239,37 +237,37 @@ def _looks(model, trials, source, progress):
         names.append(trial.name)
         ids = prompt_ids(model, [trial], source)[trial.name]
         picture = pattern[..., locate(model, trial, "image", ids, source)]
-        several["picture"].append(picture.sum(-1))
-        # Nobody knows how the tokens of some pictures lie.
+        by_score["picture"].append(picture.sum(-1))
+        # For some pictures, the places of the tokens are unknown.
         with suppress(InputError):
             maps = over_picture(model, trial, pattern, source)
-            several["spatial entropy"].append(
+            by_score["spatial entropy"].append(
                 np.array([[spatial_entropy(of_head) for of_head in layer] for layer in maps])
             )
         if trial.tile is not None:
             places = locate(model, trial, "tile", ids, source)
             tile = pattern[..., places].sum(-1)
-            several["tile"].append(tile / np.maximum(picture.sum(-1), np.finfo(np.float32).tiny))
-            several["largest on tile"].append(np.isin(pattern.argmax(-1), places).astype(float))
-    every = model.heads()
+            by_score["tile"].append(tile / np.maximum(picture.sum(-1), np.finfo(np.float32).tiny))
+            by_score["largest on tile"].append(np.isin(pattern.argmax(-1), places).astype(float))
+    heads = model.heads()
     return {
-        score: _table(values, names, every) if len(values) == len(names) else None
-        for score, values in several.items()
+        score: _table(values, names, heads) if len(values) == len(names) else None
+        for score, values in by_score.items()
     }
 
 
 def _probe(model, trials, source):
-    """(layer, head) → the share of trials whose right word is told by a ridge that the others
-    fitted, as (trials, heads) of 0 and 1; others are those of another source."""
+    """Whether a ridge, fitted to the trials of all other sources, reads a trial's right word from a
+    head's z: 0 or 1, (trials, heads); None with fewer than two sources."""
     replicates = Replicates.of(trials)
     if replicates.n() < 2:
         return None
     z = {}
-    # Of one condition each group of trials is one batch.
+    # With one condition, each group of trials is one batch.
     for [(shown, end)] in batches(model, trials, (source,)):
-        found = execute(model, ends, (model.n_heads, model.d_head), encode(model, shown), end)
-        check_finite(model, found["finite"])
-        z |= {trial.name: states.numpy() for (trial, _), states in zip(shown, found["z"])}
+        result = execute(model, ends, (model.n_heads, model.d_head), encode(model, shown), end)
+        check_finite(model, result["finite"])
+        z |= {trial.name: states.numpy() for (trial, _), states in zip(shown, result["z"])}
     words = [trial.answers[trial.expected[source]] for trial in trials]
     labels = np.array(words)[:, None] == np.unique(words)
     states = np.stack([z[trial.name] for trial in trials])
@@ -282,14 +280,15 @@ def _probe(model, trials, source):
 
 
 def _table(values, trials, heads):
-    """Values of every head, each (layers, heads), by trial, as (trials, heads)."""
+    """Maps of every head's value, one (layers, heads) per trial, as a table (trials, heads)."""
     cells = [[one[layer, head] for layer, head in heads] for one in values]
     return pd.DataFrame(cells, pd.Index(trials, name="trial"), heads)
 
 
 def _told(z: np.ndarray, labels: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:
-    """The label of each trial as a ridge says it that was fitted without the trials of its source,
-    (trials,); z (trials, d_head), labels (trials, words), ``sources``: numbers of trials."""
+    """The label of each trial, read by a ridge that was fitted without the trials of its source,
+    (trials,). ``z``: (trials, d_head); ``labels``: (trials, words); ``sources``: per source, the
+    numbers of its trials."""
     n = len(z)
     z = z.astype(np.float64)
     told = np.empty(n, dtype=int)

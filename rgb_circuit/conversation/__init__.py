@@ -1,5 +1,4 @@
-"""The conversation that a model was made for: what stands around a picture and a question about
-it."""
+"""The conversation that a model was made for: the text around a picture and a question about it."""
 
 from __future__ import annotations
 
@@ -17,18 +16,18 @@ if TYPE_CHECKING:
 # LLaVA-1.5's conversation, as the published experiment wrote it.
 TEMPLATE = "USER: <image>\n{question}\nASSISTANT:"
 
-# A question as people ask it, answered in a word; a model is tried with it when it is loaded.
+# A typical question, with a one-word answer; each model is tried with it when it is loaded.
 EXAMPLE_QUESTION = "Which color is the odd color out? Respond in one word"
 
-# PaliGemma has no template; its model card asks questions so.
+# PaliGemma has no template; its model card writes questions like this.
 PALIGEMMA = "<image>answer en {question}\n"
 
 
 def prompt(question: str, template: str = TEMPLATE) -> str:
-    """The question about one picture, in a conversation.
+    """The prompt for a question about one picture, in a conversation.
 
     Raises:
-        InputError: a question that is no text.
+        InputError: a question that is not text.
 
     Examples:
         >>> prompt("What is this?")
@@ -42,8 +41,7 @@ def prompt(question: str, template: str = TEMPLATE) -> str:
 
 
 def question_of(text: str, template: str = TEMPLATE) -> str | None:
-    """The question of a prompt in a conversation; None where the prompt is not of that
-    conversation.
+    """The question in a prompt of a conversation; None if the prompt is not from that conversation.
 
     Examples:
         >>> question_of("USER: <image>\\nWhat is this?\\nASSISTANT:")
@@ -57,18 +55,18 @@ def question_of(text: str, template: str = TEMPLATE) -> str | None:
 
 
 def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) -> str:
-    """The model's own conversation, with ``<image>`` where the picture goes and ``{question}``
-    where the question does.
+    """The model's own conversation, with ``<image>`` in place of the picture and ``{question}`` in
+    place of the question.
 
-    It is the processor's chat template, or where it has none the tokenizer's, where older
-    repositories keep it. Without one, or where that is LLaVA-1.5's but for line breaks, it is the
-    literal prompt of the seed note, so that the published experiment is asked as it was published.
-    A tokenizer's may be that of the language model alone, which knows no pictures: then there is
-    none, and a warning says so.
+    It is the processor's chat template or, if there is none, the tokenizer's, where older
+    repositories keep it. Without either, or if it equals LLaVA-1.5's except for line breaks, it is
+    the literal prompt of the seed note, so that the published experiment is asked as published. A
+    tokenizer's template may be that of the language model alone, which knows no pictures. Then it
+    counts as missing, and a warning says so.
 
     Raises:
         InputError: a chat template of the processor that fails, or that does not write the question
-            as it is and the picture once.
+            unchanged and the picture once.
     """
     if getattr(processor, "chat_template", None):
         written = processor.apply_chat_template
@@ -98,13 +96,13 @@ def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) 
 
 
 def _template(processor, written):
-    """The template that a chat template amounts to, or None and why there is none; ``written``
-    applies it to a conversation."""
-    # A question as people ask it: a template may do other things to a placeholder.
+    """A chat template as a template, or None and why that fails; ``written`` applies the chat
+    template to a conversation."""
+    # A typical question, since a template may treat a placeholder differently.
     content = [{"type": "image"}, {"type": "text", "text": EXAMPLE_QUESTION}]
     try:
         text = written([{"role": "user", "content": content}], add_generation_prompt=True)
-    # A template raises whatever it likes.
+    # A template may raise anything.
     except Exception as error:
         return None, f"fails on a question about a picture ({first_line(error)})"
     text = once_begun(processor.tokenizer, text).replace(processor.image_token, "<image>")

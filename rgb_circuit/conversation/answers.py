@@ -1,22 +1,22 @@
-"""Which token an answer is read at.
+"""The token that an answer is read at.
 
 A word is read at its first token after the prompt. Which token that is depends on how the model
 writes there: LLaVA-1.5 answers "ASSISTANT:" with " Red", a Qwen "assistant\n" with "Red". So the
-surface form is settled per prompt, by the model itself:
+model itself settles the surface form, for each prompt:
 
 1. Show it a plain grey picture with the prompt and take its likeliest tokens.
-2. Each form (space or none in front; capital or as given) gets the probability of the tokens that
-   are written so.
+2. Each form (with or without a space in front; capital or as given) gets the probability of the
+   tokens that are written in it.
 3. The answers of a trial are written in the likeliest form in which the tokenizer can write all of
    them.
 
-What all answers of a trial begin with says nothing about which one is given: "13" and "18" begin
-with a "1", "dark red" and "dark blue" with "dark", and Llama-style tokenizers write " 3" as a space
-and a "3". Such tokens are put behind the prompt, and each answer is read at the first token that is
-not shared by all.
+A common beginning of all answers of a trial does not tell them apart: "13" and "18" begin with a
+"1", "dark red" and "dark blue" with "dark", and Llama-style tokenizers write " 3" as a space and a
+"3". Such tokens are appended to the prompt, and each answer is read at the first token that
+differs.
 
-Several words that are accepted for one answer are each read so; two that are read at one token
-count once.
+If several words are accepted for one answer, each is read this way; words that are read at the same
+token count once.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ class Reading:
     """How the answers of one trial are read.
 
     Attributes:
-        prompt: as it is shown: the trial's own, and what is put behind it.
-        behind: what all answers begin with, as text; often empty.
+        prompt: the prompt that the model sees: the trial's own, and the text appended to it.
+        behind: the common beginning of all answers, as text; often empty.
         form: how answers are written, a key of ``FORMS``.
-        pieces: role → of each of its words, the answer's first.
+        pieces: role → a piece for each of its words, the answer's first.
     """
 
     prompt: str
@@ -77,7 +77,7 @@ class Reading:
 
     @property
     def ids(self) -> dict[str, tuple[int, ...]]:
-        """Role → the token ids whose logits are read, each once."""
+        """Role → the token ids whose logits are read, without repeats."""
         return {
             role: tuple(dict.fromkeys(piece.token for piece in pieces))
             for role, pieces in self.pieces.items()
@@ -90,11 +90,11 @@ def preferred(
     likeliest: Sequence[int],
     probabilities: Sequence[float],
 ) -> tuple[str, ...]:
-    """The forms, the one that a model prefers first.
+    """The forms, in the order of the model's preference.
 
     Args:
         last: the prompt's last token.
-        likeliest, probabilities: of the tokens that the model would say next.
+        likeliest, probabilities: of the model's next tokens.
     """
     weight = dict.fromkeys(FORMS, 0.0)
     decode = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
@@ -104,7 +104,7 @@ def preferred(
         letter = text.strip(" ")[:1]
         for form in FORMS:
             spaced = form.startswith("space")
-            # What has no case, as a digit or a space of its own, votes for the space alone.
+            # A token without case, such as a digit or a lone space, votes only on the space.
             cased = not letter.islower() if form.endswith("capital") else not letter.isupper()
             if spaced == text.startswith(" ") and cased:
                 weight[form] += probability
@@ -114,12 +114,11 @@ def preferred(
 def written(
     tokenizer: PreTrainedTokenizerBase, prompt: str, word: str, form: str, sayable: float = inf
 ) -> list[int] | None:
-    """The ids that a word adds behind a prompt; None where it changes what comes before, or is
-    unknown.
+    """The ids that a word adds after a prompt; None if it changes the ids before it, or is unknown.
 
     Args:
-        sayable: how many tokens the model has a logit for; a word that begins with another is
-            unknown too.
+        sayable: the number of tokens that the model has a logit for; a word that begins with
+            another token is unknown too.
     """
     start, ids = (token_ids(tokenizer, text) for text in (prompt, prompt + FORMS[form](word)))
     added = ids[len(start) :]
@@ -134,15 +133,15 @@ def written(
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The ids of a text that is gone on from: with one beginning token at most, and no end
+    """The ids of a text that the model continues: with at most one beginning token, and no end
     token."""
     ids = tokenizer(once_begun(tokenizer, text))["input_ids"]
     return ids[: len(ids) - ends(tokenizer)]
 
 
 def once_begun(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """``text`` without its beginning token where the tokenizer puts one in front too, as behind a
-    chat template."""
+    """``text`` without its beginning token if the tokenizer adds one as well, as after a chat
+    template."""
     begin = tokenizer.bos_token
     if (
         begin
@@ -154,7 +153,7 @@ def once_begun(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 
 def ends(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts an end token behind every text."""
+    """Whether the tokenizer appends an end token to every text."""
     end = tokenizer.eos_token_id
     return end is not None and tokenizer("a")["input_ids"][-1:] == [end]
 
@@ -166,7 +165,7 @@ def form_of(
     forms: Sequence[str],
     sayable: float = inf,
 ) -> str | None:
-    """The likeliest of ``forms`` in which any of ``words`` can be written behind the prompt;
+    """The likeliest of ``forms`` in which any of ``words`` can be written after the prompt;
     ``sayable`` as in `written`."""
     return next(
         (
@@ -187,28 +186,28 @@ def drawable(
     taken: Iterable[str],
     sayable: float,
 ) -> list[str]:
-    """The words that are one token; if fewer than ``least``, also those that begin with a token of
-    their own.
+    """The words that are one token; if there are fewer than ``least``, also words that begin with a
+    token that no other word begins with.
 
     Args:
-        taken: words whose first tokens none of them may begin with.
+        taken: words whose first tokens are excluded.
         sayable: as in `written`.
     """
     ids = {word: written(tokenizer, prompt, word, form, sayable) for word in words}
     taken = list(taken)
     if not taken:
-        # They are read behind what all of them begin with.
-        shared = len(_shared(tokenizer, [[some] for some in ids.values() if some]))
-        ids = {word: some and some[shared:] for word, some in ids.items()}
-    whole = [word for word, some in ids.items() if some and len(some) == 1]
+        # Words are read after their common beginning.
+        shared = len(_shared(tokenizer, [[tokens] for tokens in ids.values() if tokens]))
+        ids = {word: tokens and tokens[shared:] for word, tokens in ids.items()}
+    whole = [word for word, tokens in ids.items() if tokens and len(tokens) == 1]
     if len(whole) >= least:
         return whole
     begun = {
         *(tuple(written(tokenizer, prompt, word, form) or ())[:1] for word in taken),
-        *(tuple(some) for some in ids.values() if some and len(some) == 1),
+        *(tuple(tokens) for tokens in ids.values() if tokens and len(tokens) == 1),
     }
-    for word, some in ids.items():
-        if some and (first := tuple(some[:1])) not in begun:
+    for word, tokens in ids.items():
+        if tokens and (first := tuple(tokens[:1])) not in begun:
             begun.add(first)
             whole.append(word)
     return whole
@@ -235,12 +234,12 @@ def in_likeliest(
     """
     words = [(role, word) for role, several in answers.items() for word in several]
     for form in forms:
-        found = [written(tokenizer, prompt, word, form, sayable) for _, word in words]
-        ids = [some for some in found if some]
+        tokens_of_words = [written(tokenizer, prompt, word, form, sayable) for _, word in words]
+        ids = [tokens for tokens in tokens_of_words if tokens]
         if len(ids) == len(words):
             break
     else:
-        unknown = next(word for (_, word), some in zip(words, found) if not some)
+        unknown = next(word for (_, word), tokens in zip(words, tokens_of_words) if not tokens)
         if there := written(tokenizer, prompt, unknown, form):
             raise _unsayable(unknown, there[0], name, sayable)
         raise InputError(
@@ -248,31 +247,31 @@ def in_likeliest(
             "choose another word"
         )
     of_role: dict[str, list[list[int]]] = {role: [] for role in answers}
-    for (role, _), some in zip(words, ids):
-        of_role[role].append(some)
+    for (role, _), tokens in zip(words, ids):
+        of_role[role].append(tokens)
     shared = _shared(tokenizer, list(of_role.values()))
     behind = _text_of(tokenizer, prompt, FORMS[form](words[0][1]), shared)
     if behind:
-        ids = [some[len(shared) :] for some in ids]
+        ids = [tokens[len(shared) :] for tokens in ids]
     first: dict[int, tuple[str, str]] = {}
     pieces: dict[str, tuple[Piece, ...]] = {role: () for role in answers}
-    for (role, word), some in zip(words, ids):
-        of, other = first.setdefault(some[0], (role, word))
-        if of != role and other.casefold() != word.casefold():
-            (piece,) = tokenizer.convert_ids_to_tokens(some[:1])
+    for (role, word), tokens in zip(words, ids):
+        of, earlier = first.setdefault(tokens[0], (role, word))
+        if of != role and earlier.casefold() != word.casefold():
+            (piece,) = tokenizer.convert_ids_to_tokens(tokens[:1])
             raise InputError(
-                f"answers {other!r} and {word!r} both begin with the token {piece!r} for {name}, "
+                f"answers {earlier!r} and {word!r} both begin with the token {piece!r} for {name}, "
                 "which is where they are read; choose words that begin differently, or all of "
                 "which begin with it and go on differently"
                 + (_FEWER if len(words) > len(answers) else "")
             )
-        if some[0] >= sayable:
-            raise _unsayable(word, some[0], name, sayable)
-        pieces[role] += (Piece(word, some[0], len(some) == 1 and not behind.strip()),)
+        if tokens[0] >= sayable:
+            raise _unsayable(word, tokens[0], name, sayable)
+        pieces[role] += (Piece(word, tokens[0], len(tokens) == 1 and not behind.strip()),)
     return Reading(prompt + behind, behind, form, pieces)
 
 
-# What else to do where an answer has several words.
+# The further advice if an answer has several words.
 _FEWER = "; where several words are accepted, leave out those that do not"
 
 
@@ -285,8 +284,8 @@ def _unsayable(word, token, name, sayable):
 
 
 def _shared(tokenizer, answers):
-    """The ids that all words of all answers begin with, of each but its last; of a single answer no
-    more than a space of its own."""
+    """The ids that all words of all answers begin with, without any word's last id; for a single
+    answer at most a lone space."""
     shared = []
     for alike in zip(*(ids[:-1] for own in answers for ids in own)):
         if len(set(alike)) > 1:
@@ -303,8 +302,8 @@ def _is_space(tokenizer, token):
 
 
 def _text_of(tokenizer, prompt, word, shared):
-    """The beginning of a word that adds these ids behind a prompt; empty where none does, as within
-    a letter."""
+    """The beginning of a word that adds these ids to a prompt; empty if there is none, for example
+    within a letter."""
     wanted = token_ids(tokenizer, prompt) + shared
     beginnings = (word[:end] for end in range(1, len(word))) if shared else ()
     return next((text for text in beginnings if token_ids(tokenizer, prompt + text) == wanted), "")

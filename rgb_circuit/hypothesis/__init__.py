@@ -1,12 +1,12 @@
 """A hypothesis about heads, as values and as text.
 
-1. A `Sweep` restores every head alone, from one picture's run in another's.
-2. A `Claim` says what a sweep does to the word of a role, a `Look` where a head looks; a
-   `Prediction` is claims that must all hold, of one of the two kinds.
-3. A `Hypothesis` is the predictions that make up a role. `slots` says which of them may stand in
+1. A `Sweep` restores each head on its own, from one picture's run into another's.
+2. A `Claim` says what a sweep does to the word of a role; a `Look` says where a head looks. A
+   `Prediction` is a set of claims that must all hold, all of the same kind.
+3. A `Hypothesis` is the predictions that make up a role. `slots` lists which of them may stand in
    for others.
 
-A prediction is written in one line, read once and printed back the same:
+A prediction is one line of text, and prints back as the same line:
 
     odd up: z clean -> recolored
     background up, odd not up: pattern clean -> erased
@@ -40,18 +40,18 @@ from ..edits import OF_A_HEAD, Edit
 from ..errors import InputError
 from ..files.table_text import shortened
 
-# What a claim may expect that is an effect, and what is the absence of one.
+# Expectations that an effect meets, and those that the absence of an effect meets.
 EFFECTS = ("up", "down", "mostly", "below half", "above others", "biased")
 ABSENCES = ("not up", "not down", "none")
 EXPECTATIONS = (*EFFECTS, *ABSENCES)
-# What is said of attention to some tokens, and of how far it spreads over the picture.
+# Expectations about attention: its share on some tokens, and how far it spreads over the picture.
 ABOVE_EVEN, BELOW_MEDIAN = "above even", "below median"
-# What an effect is measured of: all of it, what goes through some heads, or what goes past them.
+# Parts of an effect: all of it, what goes through some heads, or what goes past them.
 PARTS = ("whole", "through", "past")
 
 EXAMPLE = "'right up, other not up: pattern clean -> corrupted'"
 _EXPECTED = "|".join(sorted(EXPECTATIONS, key=len, reverse=True))
-# Words of a claim; group names are the fields' names.
+# Words of a claim; the groups are named like the fields.
 WORD = re.compile(
     rf"(?P<role>.+?) (?P<expected>{_EXPECTED})(?: (?P<part>through|past) the (?P<of>.+))?"
 )
@@ -61,27 +61,28 @@ _SWEEP = re.compile(
 )
 LOOK = re.compile(rf"attention (?P<at>.+) (?P<expected>{ABOVE_EVEN}|{BELOW_MEDIAN})")
 LOOK_EXAMPLE = "'attention image above even: clean' or 'attention entropy below median: clean'"
-# Columns of the table of roles, beside one for every prediction.
+# Columns of the table of roles, in addition to one for each prediction.
 COLUMNS = ("layer", "head", "role", "score", "colors")
-# What stands between the pieces of a text stands in no name.
+# No name contains the punctuation that separates the pieces of a text.
 _NAME = re.compile(r"[^\s,:;](?:[^,:;]*[^\s,:;])?")
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Every head alone, restored from ``source`` in the ``target`` run.
+    """Each head on its own, restored from ``source`` in the ``target`` run.
 
     Attributes:
         target, source: conditions; ``source`` may be ``"zero"``.
-        component: what of a head is restored, as in `rgb_circuit.Edit`: "z", "pattern", "value", ….
-        part: of the effect. "past" is what is left with some heads frozen at their target run,
-            "through" what that takes away.
-        over, without: position words, as in `rgb_circuit.Edit`; all positions, and none, where
-            empty.
-        of: the group of heads that are frozen, a hypothesis' ``short``; empty for the whole effect.
+        component: the part of a head to restore, as in `rgb_circuit.Edit`: "z", "pattern", "value",
+            ….
+        part: of the effect. "past" is the effect that is left with some heads frozen at their
+            target run; "through" is the rest of it.
+        over, without: position words, as in `rgb_circuit.Edit`; if empty, all positions and none.
+        of: the group of frozen heads, a hypothesis' ``short``; empty for the whole effect.
 
     Raises:
-        InputError: a component or part that there is not, or a part of nothing.
+        InputError: an unknown component or part, a "through" or "past" without a group, or a group
+            without either.
     """
 
     target: str
@@ -110,19 +111,21 @@ class Sweep:
 
     @property
     def other_part(self) -> "Sweep":
-        """Through for past, past for through."""
+        """The sweep of "through" for "past", and the reverse."""
         return replace(self, part={"past": "through", "through": "past"}[self.part])
 
     @property
     def restores(self) -> str:
-        """What is put into the target, in words: such as "z", "pattern over image" or "z without
+        """What the sweep puts into the target, such as "z", "pattern over image" or "z without
         image"."""
-        some = [f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))]
-        return " ".join([self.component, *some])
+        limits = [
+            f"{name} {words}" for name in ("over", "without") if (words := getattr(self, name))
+        ]
+        return " ".join([self.component, *limits])
 
     @property
     def text(self) -> str:
-        """Without its part, which stands with the words of a claim.
+        """The sweep as text, without its part, which a claim writes with its words.
 
         Examples:
             >>> Sweep("erased", component="pattern", over="image").text
@@ -133,22 +136,23 @@ class Sweep:
         return f"{self.component}{over} {self.source}{without} -> {self.target}"
 
     def edit(self, head: tuple[int, int], positions: str | Sequence[int]) -> Edit:
-        """A head's edit that does it."""
-        some = {name: words for name in ("over", "without") if (words := getattr(self, name))}
-        return replace(Edit(*head, self.source, self.component, positions), **some)  # type: ignore[arg-type]
+        """The edit that does this sweep to one head."""
+        limits = {name: words for name in ("over", "without") if (words := getattr(self, name))}
+        return replace(Edit(*head, self.source, self.component, positions), **limits)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is expected of the mean effect on the logit of a role's word.
+    """The expected mean effect on the logit of a role's word.
 
     Attributes:
         role: of an answer.
         expected: one of `EXPECTATIONS`.
-        sweep: what is done.
+        sweep: the sweep that has the effect.
 
     Raises:
-        InputError: an expectation that there is not, or "mostly" of the whole effect.
+        InputError: an unknown expectation, "mostly" of the whole effect, or "below half" of a sweep
+            without ``without``.
     """
 
     role: str
@@ -180,26 +184,26 @@ class Claim:
 
     @property
     def is_effect(self) -> bool:
-        """Whether it claims that something happens; else it claims that nothing does."""
+        """Whether the claim expects an effect; otherwise it expects none."""
         return self.expected in EFFECTS
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is expected of where a head looks from [end].
+    """Where a head is expected to look from [end].
 
-    "above even": the share of its attention on some tokens is larger than it would be if it looked
-    at all tokens of the prompt alike. "below median": its attention over the picture is spread over
-    less of it, by its entropy, than that of half of the model's heads.
+    "above even": some tokens get a larger share of its attention than if it looked at all tokens of
+    the prompt alike. "below median": its attention over the picture has a lower entropy than that
+    of half of the model's heads, so it looks at less of the picture.
 
     Attributes:
         at: the tokens, a position word as in `rgb_circuit.prompts.locate`; or "entropy", of the
             picture.
-        expected: "above even" of tokens, "below median" of the entropy.
-        condition: the picture that is shown.
+        expected: "above even" for tokens, "below median" for the entropy.
+        condition: the picture that the model sees.
 
     Raises:
-        InputError: an expectation that there is not, or that does not go with ``at``.
+        InputError: an unknown expectation, or one that does not go with ``at``.
 
     Examples:
         >>> str(Look("image", "above even"))
@@ -230,25 +234,25 @@ class Look:
 
     @property
     def is_effect(self) -> bool:
-        """Whether it claims that something is so; it always does."""
+        """Always true: a claim about attention never expects an absence."""
         return True
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Claims that must all hold; the effect that the evidence shows is that of the first.
+    """Claims that must all hold; evidence frames show the effect of the first.
 
     Attributes:
-        name: what frames call it.
+        name: its name in frames.
         claims: one or more, all about words or all about attention.
-        instead_of: the prediction of the same hypothesis that this one may stand in for; of
-            several, that which the hypothesis has.
-        varied: the role of an answer that must not be the same word in all trials, or a head that
-            always says that word would pass.
-        says: it in plain words.
+        instead_of: the prediction of the same hypothesis that this one may stand in for, or
+            several; names that the hypothesis lacks are ignored.
+        varied: the role of an answer that must vary over trials; otherwise a head that always says
+            the same word would pass.
+        says: the prediction in plain words.
 
     Raises:
-        InputError: no name, something other than claims, or claims of both kinds.
+        InputError: no name, claims that are no claims, or claims of both kinds.
     """
 
     name: str
@@ -279,7 +283,7 @@ class Prediction:
 
     @property
     def about_attention(self) -> bool:
-        """Whether its claims are about where a head looks, and not about the answer's words."""
+        """Whether its claims are about where a head looks, not about the answer's words."""
         return isinstance(self.claims[0], Look)
 
     @classmethod
@@ -292,16 +296,16 @@ class Prediction:
         varied: str | None = None,
         says: str = "",
     ) -> "Prediction":
-        """A prediction from its text; see the top of this file.
+        """Read a prediction from its text; the module's docstring has the syntax.
 
         Raises:
-            InputError: the piece that cannot be read, and what may stand there.
+            InputError: names the piece that cannot be read, and what may stand there.
         """
         return cls(name, parse_claims(text, name), instead_of, varied, says)
 
     @property
     def text(self) -> str:
-        """Its claims as text, of which `parse` makes the same."""
+        """Its claims as text that `parse` reads back."""
         blocks = groupby(self.claims, what_is_done)
         return "; ".join(
             f"{', '.join(map(str, claims))}: {what.text if isinstance(what, Sweep) else what}"
@@ -310,12 +314,12 @@ class Prediction:
 
     @property
     def expected(self) -> str:
-        """Its claims as evidence frames have them, without what is done."""
+        """Its claims as evidence frames show them, without the sweeps."""
         return ", ".join(map(str, self.claims))
 
     @property
     def stands_in_for(self) -> tuple[str, ...]:
-        """The names that it is ``instead_of``."""
+        """The names in ``instead_of``."""
         if self.instead_of is None:
             return ()
         return (self.instead_of,) if isinstance(self.instead_of, str) else tuple(self.instead_of)
@@ -323,23 +327,24 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What is claimed of a head: its role, and the predictions that all must hold.
+    """A role of a head, and the predictions that must all hold for it.
 
     Attributes:
-        name: the role, as frames have it.
-        predictions: one or more, each of another name.
+        name: the role, as in frames.
+        predictions: one or more, with different names.
         says: what such a head does, in words.
-        score: the predictions whose restored fractions make a head's score; all that claim an
-            effect first, where none are named.
-        plural: what several such heads are called.
-        short: what ``through the …`` calls them; empty where no claim freezes them.
-        in_circuit: whether they are part of the circuit that is hypothesised.
-        cites: where the hypothesis is from.
-        refutes: the predictions of which a head must be shown the opposite; ``not`` in a file.
-        rivals: other explanations of what such a head shows, tested beside it.
+        score: the predictions whose restored fractions make a head's score; by default all whose
+            first claim is an effect.
+        plural: the name for several such heads.
+        short: the name of these heads in ``through the …``; empty where no claim freezes them.
+        in_circuit: whether these heads are part of the hypothesised circuit.
+        cites: the source of the hypothesis.
+        refutes: the predictions that must be refuted for a head; ``not`` in a file.
+        rivals: other explanations of what such a head shows, tested with it.
 
     Raises:
-        InputError: no prediction, two of one name, or a name that is none of its predictions'.
+        InputError: no prediction, two with the same name, or a name of no prediction in ``score``
+            or ``refutes``.
     """
 
     name: str
@@ -354,7 +359,7 @@ class Hypothesis:
     rivals: tuple["Hypothesis", ...] = ()
 
     def __post_init__(self):
-        # Heads without a role have "none", and those with several have all, with " + " between.
+        # A head without a role has the role "none"; the roles of one head are joined by " + ".
         if self.name == "none" or " + " in str(self.name):
             raise InputError(
                 f"a hypothesis is called {self.name!r}, which says of a head that it has no role, "
@@ -417,7 +422,7 @@ class Hypothesis:
 
     @property
     def slots(self) -> list[list[str]]:
-        """The names of what it asks for: each with those that may stand in for it."""
+        """The names of the predictions that must hold, each with those that may stand in for it."""
         return slots(self._wanted)
 
     @property
@@ -434,8 +439,8 @@ class Hypothesis:
 
     @property
     def finders(self) -> tuple[Prediction, ...]:
-        """The predictions by which the heads to freeze are found: all but those that only narrow
-        down what such a head carries, since one that carries more is a route as well."""
+        """The predictions that find the heads to freeze. Those that only narrow down what such a
+        head carries are left out, since a head that carries more is a route as well."""
         return tuple(
             prediction
             for prediction in self._wanted
@@ -451,7 +456,7 @@ class Hypothesis:
 
 
 def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
-    """The names of what predictions ask for: each with those that may stand in for it."""
+    """The names of the predictions, each with those that may stand in for it."""
     predictions = tuple(predictions)
     named = {
         prediction.name: [prediction.name]
@@ -466,10 +471,10 @@ def slots(predictions: Iterable[Prediction]) -> list[list[str]]:
 
 
 def merged(families: Iterable[Iterable[Prediction]]) -> tuple[Prediction, ...]:
-    """The predictions of some families, each once.
+    """The predictions of several families, each once.
 
     Raises:
-        InputError: two of one name that are not the same, which frames could not tell apart.
+        InputError: different predictions with the same name, which frames could not tell apart.
     """
     named: dict[str, Prediction] = {}
     for family in families:
@@ -483,49 +488,49 @@ def merged(families: Iterable[Iterable[Prediction]]) -> tuple[Prediction, ...]:
 
 
 def groups(predictions: Iterable[Prediction]) -> tuple[str, ...]:
-    """The groups of heads that some predictions freeze."""
+    """The groups of heads that these predictions freeze."""
     return tuple(
         dict.fromkeys(claim.sweep.of for claim in about_words(predictions) if claim.sweep.of)
     )
 
 
 def about_words(predictions: Iterable[Prediction]) -> list[Claim]:
-    """The claims of some predictions about the answer's words, each of which is about a sweep."""
+    """The claims of these predictions about the answer's words; each has a sweep."""
     return [claim for one in predictions for claim in one.claims if isinstance(claim, Claim)]
 
 
 def about_attention(predictions: Iterable[Prediction]) -> list[Look]:
-    """The claims of some predictions about where heads look."""
+    """The claims of these predictions about where heads look."""
     return [claim for one in predictions for claim in one.claims if isinstance(claim, Look)]
 
 
 def what_is_done(claim: Claim | Look) -> Sweep | str:
-    """What is done for a claim: its sweep, nothing frozen; or the picture that is looked at."""
+    """The claim's sweep with nothing frozen, or the condition that its heads look at."""
     return claim.condition if isinstance(claim, Look) else claim.sweep.whole
 
 
 def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
-    """The claims of a text; ``name``: of the prediction, for messages."""
+    """The claims of a text; ``name`` is the prediction's, for error messages."""
     if not isinstance(text, str):
         raise InputError(
             f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}"
         )
     claims: list[Claim | Look] = []
     for block in text.split(";"):
-        words, colon, done = block.partition(":")
+        words, colon, rest = block.partition(":")
         if not colon:
             raise InputError(
                 f"prediction {name}: {block.strip()!r} has no ':' between what is expected and "
                 f"what is done; write it like "
                 f"{LOOK_EXAMPLE if words.split()[:1] == ['attention'] else EXAMPLE}"
             )
-        if "->" not in done and words.split()[:1] == ["attention"]:
-            claims += _parse_looks(words, " ".join(done.split()), name)
+        if "->" not in rest and words.split()[:1] == ["attention"]:
+            claims += _parse_looks(words, " ".join(rest.split()), name)
             continue
-        sweep = _SWEEP.fullmatch(" ".join(done.split()))
+        sweep = _SWEEP.fullmatch(" ".join(rest.split()))
         if sweep is None:
             raise InputError(
-                f"prediction {name}: {done.strip()!r} is no sweep; write COMPONENT SOURCE -> "
+                f"prediction {name}: {rest.strip()!r} is no sweep; write COMPONENT SOURCE -> "
                 "TARGET, such as 'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
             )
         fields = {key: value or "" for key, value in sweep.groupdict().items()}
@@ -548,7 +553,7 @@ def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
 
 
 def _parse_looks(words, condition, name):
-    """The claims about attention of one block of a text."""
+    """The claims about attention in one block of a text."""
     looks = []
     for word in words.split(","):
         parsed = LOOK.fullmatch(" ".join(word.split()))
@@ -565,13 +570,13 @@ def _parse_looks(words, condition, name):
 
 
 def _leading_effects(predictions):
-    """The names of the predictions that stand in for none and whose first claim is an effect on the
-    answer; without any, of those about attention."""
-    own = [prediction for prediction in predictions if not prediction.stands_in_for]
-    looks = [prediction for prediction in own if prediction.about_attention]
+    """The names of the predictions whose first claim is an effect on the answer and that stand in
+    for no other; without any, those about attention; without these, all."""
+    primary = [prediction for prediction in predictions if not prediction.stands_in_for]
+    looks = [prediction for prediction in primary if prediction.about_attention]
     effects = [
         prediction
-        for prediction in own
+        for prediction in primary
         if prediction.claims[0].is_effect and prediction not in looks
     ]
     return tuple(prediction.name for prediction in effects or looks or predictions)

@@ -1,5 +1,5 @@
-"""What is claimed of heads where somebody's own pictures have two right answers:
-`tasks/pairs.toml`, with the names of their answers and pictures for its own."""
+"""Hypotheses for a user's own pictures with two right answers: those of `tasks/pairs.toml`, under
+the names that the user gave the answers and pictures."""
 
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ FILE = Path(__file__).parents[1] / "stimuli" / "tasks" / "pairs.toml"
 
 
 def hypotheses(right: str | None, other: str | None, changed: str) -> tuple[Hypothesis, ...]:
-    """The hypotheses about a pair of pictures; none where these have no two right answers.
+    """The hypotheses about a pair of pictures; none if the pair lacks two right answers.
 
     Args:
         right, other: the roles of the right answers to the clean and to the changed picture.
@@ -43,7 +43,7 @@ def _of_file():
 def _renamed(
     hypothesis: Hypothesis, roles: Mapping[str, str], conditions: Mapping[str, str]
 ) -> Hypothesis:
-    """A hypothesis with other names for some roles of answers and some conditions."""
+    """A hypothesis with some roles of answers and some conditions renamed."""
 
     def renamed(claim):
         sweep = claim.sweep

@@ -1,7 +1,7 @@
-"""Hypotheses and other values from tables of text, numbers and lists, as TOML and JSON hold them,
-and back.
+"""Convert hypotheses and other values to and from tables of text, numbers and lists, as TOML and
+JSON hold them.
 
-Whatever is wrong in a table is one sentence that begins with where it stands.
+Every error is one sentence that begins with the place in the table.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from . import Hypothesis, Prediction
 def hypotheses_of(
     table: Mapping[str, Any], where: str
 ) -> tuple[tuple[Hypothesis, ...], dict[str, Prediction]]:
-    """The hypotheses of a table, and the predictions under ``predictions``, which several may
-    name."""
+    """The hypotheses of a table, and the predictions under ``predictions``, which several
+    hypotheses may name."""
     shared = {
         name: _prediction_of(name, text, f"{where}: predictions.{name}")
         for name, text in typed(table.get("predictions", {}), dict, f"{where}: predictions").items()
@@ -31,14 +31,14 @@ def hypotheses_of(
 
 
 def _hypothesis_of(name, body, shared, where):
-    """A hypothesis from its table, with its rivals."""
+    """A hypothesis and its rivals from its table."""
     body = known_keys(body, where, needed=("predictions",), also=_KEYS)
     predictions = _predictions_of(body.pop("predictions"), shared, where)
     if "rivals" in body:
-        own = {prediction.name: prediction for prediction in predictions}
+        by_name = {prediction.name: prediction for prediction in predictions}
         rivals = typed(body["rivals"], dict, f"{where}.rivals")
         body["rivals"] = tuple(
-            _rival_of(rival, table, own, shared, f"{where}.rivals.{rival}")
+            _rival_of(rival, table, by_name, shared, f"{where}.rivals.{rival}")
             for rival, table in rivals.items()
         )
     if "not" in body:
@@ -55,7 +55,7 @@ def _hypothesis_of(name, body, shared, where):
 
 
 def _predictions_of(given, shared, where):
-    """Predictions from a table of them, or from names of those that several hypotheses share."""
+    """Predictions from a table of them, or from a list of names of shared ones."""
     where = f"{where}.predictions"
     if isinstance(given, list):
         return [named_prediction(name, shared, where) for name in given]
@@ -65,23 +65,23 @@ def _predictions_of(given, shared, where):
     ]
 
 
-def _rival_of(name, given, own, shared, where):
-    """A rival from a table of predictions. What it says as the hypothesis does is the hypothesis'
-    own."""
-    made = (
-        _predictions_of(given, {**shared, **own}, where)
+def _rival_of(name, given, by_name, shared, where):
+    """A rival from a table of predictions; one that claims the same as the hypothesis' becomes the
+    hypothesis' own."""
+    parsed = (
+        _predictions_of(given, {**shared, **by_name}, where)
         if isinstance(given, list)
         else [
             _prediction_of(key, text, f"{where}.{key}")
             for key, text in typed(given, dict, where).items()
         ]
     )
-    same = [
-        own[one.name] if one.name in own and own[one.name].claims == one.claims else one
-        for one in made
+    predictions = [
+        by_name[one.name] if one.name in by_name and by_name[one.name].claims == one.claims else one
+        for one in parsed
     ]
     try:
-        return Hypothesis(name, tuple(same))
+        return Hypothesis(name, tuple(predictions))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 
@@ -91,7 +91,7 @@ _HYPOTHESIS = tuple(
     for one in fields(Hypothesis)
     if one.name not in ("name", "predictions", "refutes", "rivals")
 )
-# As a file has them.
+# The same keys as a file spells them.
 _KEYS = (*_HYPOTHESIS, "not", "rivals")
 _PREDICTION = ("instead_of", "varied", "says")
 
@@ -118,7 +118,7 @@ def named_prediction(name, shared, where) -> Prediction:
 
 
 def known_keys(given, where, needed=(), also=()) -> dict[str, Any]:
-    """A copy of a table that has all that it needs, and nothing that is not known."""
+    """A copy of a table, with all needed keys and no unknown one."""
     given = dict(typed(given, dict, where))
     known = (*needed, *also)
     if unknown := [name for name in given if name not in known]:

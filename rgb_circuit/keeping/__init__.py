@@ -1,1 +1,1 @@
-"""Runs on disk: what shaped their numbers, what was measured, and reading it back."""
+"""Runs on disk: their manifests, their results, and reading both back."""

@@ -1,5 +1,4 @@
-"""What a run found, as plain data: for other tools, for scripts, and for an audit on other
-trials."""
+"""A run's heads as plain data: for other tools, for scripts, and for an audit on other trials."""
 
 from __future__ import annotations
 
@@ -19,18 +18,17 @@ NUMBERS = ("effect", "ci_low", "ci_high", "q_value")
 def exported(
     manifest: Mapping[str, Any], findings: pd.DataFrame, evidence: pd.DataFrame
 ) -> dict[str, Any]:
-    """The heads of a run that have a role, strongest first, with what was tested of each.
+    """The heads of a run that have a role, strongest first, with the tests of each.
 
     Args:
         manifest, findings, evidence: of a `rgb_circuit.keeping.saved_run.SavedRun`.
 
     Returns:
-        Only what JSON can hold: ``format, model, revision, commit, dtype, positions, task,
-        question, trials`` (how many), ``seed`` (missing for trials from a file), ``version`` (of
-        this package), ``heads``: of each ``layer, head, role, score, colors`` and ``predictions``
-        (name → ``expected, effect, ci_low, ci_high, q_value, state, n``; effects in logits), those
-        of its role.
-
+        Values that JSON can hold: ``format, model, revision, commit, dtype, positions, task,
+        question, trials`` (how many), ``seed`` (None for trials from a file), ``version`` (of this
+        package), ``heads``: per head ``layer, head, role, score, colors`` and ``predictions`` (name
+        → ``expected, effect, ci_low, ci_high, q_value, state, n``; effects in logits), those of its
+        role.
     """
     task, options = Task.of_plain(manifest["task"]), manifest["options"]
     about = {name: manifest.get(name) for name in ("model", "revision", "commit", "dtype")}
@@ -67,8 +65,8 @@ def exported(
 
 
 def as_lists(found: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
-    """Role → ``{layer: [heads]}``, as tools that steer or prune heads take them; of what `exported`
-    gave."""
+    """Role → ``{layer: [heads]}``, as tools that steer or prune heads take them, from the result of
+    `exported`."""
     lists: dict[str, dict[str, list[int]]] = {}
     for head in found["heads"]:
         for role in str(head["role"]).split(" + "):
@@ -86,5 +84,5 @@ def _tested(row):
 
 
 def _plain(value):
-    """A number as JSON can hold it: nothing where it is missing."""
+    """A number as JSON can hold it; None if it is missing or not finite."""
     return None if pd.isna(value) or not math.isfinite(value) else float(value)

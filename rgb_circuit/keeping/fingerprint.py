@@ -1,7 +1,8 @@
-"""What of a model and its processor shapes a number, in a form that tells one from another.
+"""Hashes and settings of a model and its processor that its numbers depend on, to tell models
+apart.
 
-Each part has an entry of its own, so that a difference can be named. Left out is what no number
-comes from: how a tokenizer cuts and pads, since prompts are read whole
+Each part has an entry of its own, so that a difference can be named. Parts that no number depends
+on are left out: how a tokenizer cuts and pads, since prompts are read whole
 (`rgb_circuit.module.uncut`); settings for generating; parts for videos.
 """
 
@@ -20,9 +21,9 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 if TYPE_CHECKING:
     from ..vlm import Vlm
 
-# Of a tokenizer's backend: set anew by every call.
+# Keys of a tokenizer's backend that do not count: every call sets them.
 OF_A_CALL = ("version", "truncation", "padding")
-# Of a processor: what has entries of its own, and what pictures do not go through.
+# Attributes of a processor with entries of their own, or that pictures do not go through.
 ELSEWHERE = (
     "tokenizer",
     "chat_template",
@@ -33,12 +34,12 @@ ELSEWHERE = (
 
 
 def fingerprint(model: Vlm) -> dict[str, Any]:
-    """What shapes a model's numbers, as entries of a manifest.
+    """The parts of a model that its numbers depend on, as entries of a manifest.
 
     Returns:
         ``config, chat_template``: hashes (None without a chat template). ``weights``: a hash of the
-        weights and buffers in memory; None of a hub model, whose commit says it, and of one on a
-        server. ``tokenizer``: part → hash. ``processor``: its settings.
+        weights and buffers in memory; None for a hub model, whose commit identifies them, and for
+        one on a server. ``tokenizer``: part → hash. ``processor``: its settings.
     """
     return {
         "config": _hash(model.config.to_json_string()),
@@ -50,8 +51,8 @@ def fingerprint(model: Vlm) -> dict[str, Any]:
 
 
 def chat_template(processor: ProcessorMixin) -> str | None:
-    """A hash of the chat template as it is written, before anything is filled in: the processor's,
-    else its tokenizer's; None without one."""
+    """A hash of the chat template's source, before anything is filled in: the processor's, else its
+    tokenizer's; None without one."""
     source = getattr(processor, "chat_template", None) or getattr(
         processor.tokenizer, "chat_template", None
     )
@@ -104,16 +105,16 @@ def _processor(processor: ProcessorMixin) -> dict[str, Any]:
 
 
 def _hash(value):
-    """Of bytes, or of whatever JSON holds."""
+    """A hash of bytes, or of any value that JSON can hold."""
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest()
 
 
 def _plain(value):
-    """What JSON can hold of a setting that it cannot."""
+    """A stand-in for a setting that JSON cannot hold."""
     if isinstance(value, np.ndarray | torch.Tensor):
         return value.tolist()
     if hasattr(value, "items"):
         return dict(value)
-    # An object's own text may hold its address.
+    # Not the object's repr, which may contain its address.
     return getattr(value, "content", type(value).__name__)

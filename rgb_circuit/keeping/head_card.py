@@ -1,9 +1,9 @@
-"""What a finished run found about one head, short enough for a cell of a notebook.
+"""A finished run's results about one head, short enough for a cell of a notebook.
 
-1. The verdict: the role that the head is shown to have, or that none is.
+1. The verdict: the role that the head is shown to have, or that no role is shown.
 2. Three numbers: the largest of its effects in the panels, that effect as a share of the gap, and
-   what the head writes by itself to the right answer's logit.
-3. Its claims: those of its role, or, where it has none, of the hypothesis that it meets most of.
+   the head's direct effect on the right answer's logit.
+3. Its claims: those of its role, or, if it has none, of the hypothesis that it meets best.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..heads import Head
 from ..task import Task
 
-# State of a claim → how it is written.
+# State of a claim → its word on the card.
 STATES = {"holds": "shown", "refuted": "refuted", "undecided": "undecided", "void": "untestable"}
 
 
@@ -32,8 +32,8 @@ class HeadCard:
         verdict: in a sentence, without its full stop.
         numbers: name → value with its interval, as text.
         claims: a row per claim: ``claim, expected, says, effect`` (logits), ``ci_low, ci_high,
-            state``; none where no role was tested.
-        about: whose claims these are, in words.
+            state``; no rows if no role was tested.
+        about: the heading of the claims: whose they are.
     """
 
     model: str
@@ -89,8 +89,8 @@ def head_card(
 
     Args:
         model: the model's name.
-        task: the run's.
-        frames: those of a finished run's folder.
+        task: of the run.
+        frames: of a finished run's folder.
 
     Raises:
         InputError: a head that the run did not restore.
@@ -118,7 +118,7 @@ def _own(frame, layer, head):
 
 
 def _verdict(task, frames, layer, head):
-    """The verdict in words, whose claims to show, and these in words."""
+    """The verdict in words, the hypothesis whose claims to show (or None), and their heading."""
     if "roles" not in frames:
         reasons = frames["left_out"].set_index("frame")["reason"]
         return f"no role was tested: {reasons.get('roles', 'roles were not told')}", None, ""
@@ -162,7 +162,7 @@ def _claims(task, frames, hypothesis, layer, head):
         return pd.DataFrame(columns=columns)
     own = _own(frames["evidence"], layer, head).drop_duplicates("prediction")
     own = own.set_index("prediction")
-    # Of claims that stand in for each other, the one that holds.
+    # Among claims that can replace each other, the one that holds.
     names = [
         next((name for name in slot if own.loc[name, "holds"]), slot[0])
         for slot in hypothesis.slots
@@ -188,7 +188,7 @@ def _with_interval(row):
     if pd.isna(effect):
         return ""
     ends = "" if pd.isna(low) else f" [{_signed(low)}, {_signed(high)}]"
-    # An interval of no width says nothing.
+    # An interval without width says nothing.
     return _signed(effect) + ends * (ends != f" [{_signed(effect)}, {_signed(effect)}]")
 
 

@@ -3,18 +3,18 @@
 from html import escape
 from pathlib import Path
 
-# The page's own: what it links to is itself, not the notebook around it.
+# Makes the page's links point into the page itself, not into the notebook around it.
 BASE = '<base href="about:srcdoc">'
 HEIGHT = "44rem"
 
 
 def inline(page: Path, title: str) -> str:
-    """HTML that shows a run's page in a frame of its own, which runs its scripts and reaches
-    nothing of the notebook around it; below it a link to the file.
+    """HTML that shows a run's page in a frame, where its scripts run but cannot reach the notebook
+    around it; below the frame, a link to the file.
 
     Args:
         page: report.html of a run.
-        title: for readers who cannot see it.
+        title: for readers who cannot see the page.
     """
     text = page.read_text(encoding="utf-8").replace("<head>", f"<head>{BASE}", 1)
     return (

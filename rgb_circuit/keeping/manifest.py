@@ -1,5 +1,5 @@
-"""A run's manifest: what shapes its numbers, written beside them, so that other runs can be told
-from it."""
+"""A run's manifest: everything that its numbers depend on, written next to them, so that runs can
+be told apart."""
 
 import json
 import platform
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 PACKAGES = ("rgb_circuit", "nnsight", "torch", "transformers", "numpy", "pandas", "pillow")
 
-# Recorded, but no reason to refuse a folder: where pictures were read from (the pictures themselves
-# are compared), what was asked for where the manifest has what it led to, packages that shape no
-# part of a run, what a run is called, when it was made, what was known before
-# (`rgb_circuit.measuring.registered`), which tasks have folders of their own inside, and what
-# follows from the rest: the conversation from the chat template, but for what changes by itself,
-# such as a date.
+# Recorded, but no reason to refuse a folder: the files that pictures were read from (the pictures
+# themselves are compared); options whose outcome the manifest records; packages that change no part
+# of a run; a run's name and times; what was known before (`rgb_circuit.measuring.registered`); the
+# tasks with folders of their own inside; and entries that follow from the rest, such as the
+# conversation, which follows from the chat template except for things like today's date.
 NOT_COMPARED = (
     "options.trials_file", "options.columns.file", "options.columns.folder", "options.task",
     "options.hypotheses", "task.trials",
@@ -40,15 +39,15 @@ NOT_COMPARED = (
 
 
 def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object]) -> dict:
-    """What shapes a run's numbers: model, number format, answer form, versions, trials with their
-    pictures' hashes, options.
+    """Everything that a run's numbers depend on: model, number format, answer form, versions,
+    trials with their pictures' hashes, options.
 
     Returns:
-        Only what JSON can hold. ``config, weights, tokenizer, processor, chat_template`` are as
-        `rgb_circuit.keeping.fingerprint.fingerprint` has them. ``server`` is the server's URL, or
-        None; ``task`` is what `rgb_circuit.task.Task.of_plain` reads, ``answer_form`` and ``words``
-        how its words are written and which of them the model is asked for. ``views`` is how often
-        a picture is shown, and ``image_token`` what each of its tokens says in frames.
+        Values that JSON can hold. ``config, weights, tokenizer, processor, chat_template`` are as
+        in `rgb_circuit.keeping.fingerprint.fingerprint`. ``server`` is the server's URL, or None.
+        ``task`` is what `rgb_circuit.task.Task.of_plain` reads; ``answer_form`` is the form of its
+        words, and ``words`` those that the model is asked for. ``views`` is how often a picture is
+        shown, and ``image_token`` the text of its tokens in frames.
     """
     task = task_of(trials)
     return {
@@ -77,7 +76,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
         "ahead": model.ahead,
         "words": list(words_for(model, task)),
         "task": task.plain(),
-        # Hashes come after what says more, since a refusal names the first differences.
+        # Hashes come late, since a refusal names the first differences, and others say more.
         **fingerprint(model),
         "options": dict(options),
         "trials": [described(trial) for trial in trials],
@@ -86,7 +85,7 @@ def manifest(model: "Vlm", trials: Sequence[Trial], options: Mapping[str, object
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that numbers come from."""
+    """The versions of Python and of the packages that numbers depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
@@ -94,7 +93,7 @@ def read_manifest(folder: str | Path) -> dict:
     """The manifest of a run's folder, as `manifest` makes it.
 
     Raises:
-        InputError: no such folder or file, or a file that is no manifest.
+        InputError: no such folder or file, or a file that is not a manifest.
     """
     path = existing(folder, "manifest.json")
     try:
@@ -116,7 +115,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, object]) -> None:
 
 
 def record_finish(folder: Path) -> None:
-    """Write into a run's manifest that it is finished now, if it was not before."""
+    """Record in a run's manifest that it is finished now, unless it was finished before."""
     there = read_manifest(folder)
     if "finished" not in there:
         write_manifest(folder, {**there, "finished": now()})
@@ -128,8 +127,8 @@ def now() -> str:
 
 
 def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[str, object]) -> None:
-    """Raise InputError that shows where the manifest ``there``, of ``folder``, differs from the one
-    ``here``."""
+    """Raise InputError if the manifest ``there``, of ``folder``, differs from the one ``here``; the
+    message names the differences."""
     found = differences(there, here)
     if found:
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
@@ -141,7 +140,7 @@ def check_same(folder: str | Path, there: Mapping[str, object], here: Mapping[st
 
 
 def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
-    """Where two manifests differ in more than ``NOT_COMPARED``, in words."""
+    """The differences of two manifests outside ``NOT_COMPARED``, in words."""
     trials = [
         {trial["name"]: trial for trial in _in_any_conversation(manifest)}
         for manifest in (there, here)
@@ -164,8 +163,8 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
 
 
 def differing(there: Mapping[str, object], here: Mapping[str, object]) -> dict[str, tuple]:
-    """Where two manifests differ, but for their trials: dotted name → what it is there, and
-    here; None where it is not said."""
+    """The differences of two manifests, except their trials: dotted name → (value there, value
+    here), None if there is no entry."""
     one, other = (
         _flat(json.loads(json.dumps({**manifest, "trials": None}))) for manifest in (there, here)
     )
@@ -177,7 +176,8 @@ def differing(there: Mapping[str, object], here: Mapping[str, object]) -> dict[s
 
 
 def _in_any_conversation(manifest):
-    """The trials of a manifest, with the question alone of a prompt in its conversation."""
+    """The trials of a manifest, each prompt reduced to its question if it is in the manifest's
+    conversation."""
     template = manifest.get("template", "")
 
     def question(text):
@@ -191,14 +191,14 @@ def _in_any_conversation(manifest):
 
 
 def _difference(name, there, here):
-    """One difference in words; a hash says nothing to anybody."""
+    """One difference in words, without values that are hashes."""
     if name in ("config", "weights", "chat_template") or name.startswith("tokenizer."):
         return name
     return f"{name} ({_short(there)} there, {_short(here)} here)"
 
 
 def _flat(value, name=""):
-    """Dotted name → value, for whatever JSON holds."""
+    """Dotted name → value, for any value that JSON can hold."""
     if not isinstance(value, dict):
         return {name: value}
     return {

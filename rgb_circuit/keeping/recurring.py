@@ -1,8 +1,8 @@
-"""Pictures that more than one trial shows, such as plain canvases, go through the model once.
+"""Pictures that several trials show, such as plain canvases, go through the model once.
 
-What such a picture did inside the model stays in memory for the next trial that shows it, as far as
-memory goes. The same picture under the same prompt gives the same to the last bit, so no number
-depends on what is there.
+The capture of such a picture stays in memory for the next trial that shows it, if memory allows.
+The same picture with the same prompt gives the same capture to the last bit, so no number depends
+on what is in memory.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recurring:
-    """What is known of pictures that recur.
+    """The pictures that recur, and their captures.
 
     Attributes:
-        pictures: hashes of those that more than one trial shows.
-        held: name → what `rgb_circuit.programs.capture` gives; what was needed last at the end.
+        pictures: hashes of the pictures that more than one trial shows.
+        held: name → capture (`rgb_circuit.programs.capture`), the most recently used last.
     """
 
     pictures: frozenset[str] = frozenset()
@@ -35,19 +35,19 @@ class Recurring:
 
     @classmethod
     def of(cls, trials: Sequence[Mapping]) -> Recurring:
-        """Those of some trials, as `rgb_circuit.trial.described` has them; nothing is held yet."""
+        """For some trials, as `rgb_circuit.trial.described` gives them; nothing is held yet."""
         shown = Counter(one for trial in trials for one in set(trial["pictures"].values()))
         return cls(frozenset(one for one, times in shown.items() if times > 1))
 
     def name(self, model: Vlm, trial: Trial, condition: str) -> str | None:
-        """What a condition's picture under its prompt is called in ``held``; None where it does not
-        recur."""
+        """The name in ``held`` of a condition's picture with its prompt; None if the picture does
+        not recur."""
         picture = picture_hash(trial.sources[condition]) if self.pictures else ""
         if picture not in self.pictures:
             return None
         return f"{picture} {read(model, trial.asked(condition), trial.words).prompt}"
 
     def keep(self, most: int) -> None:
-        """Let go of all but the ``most`` that were needed last."""
+        """Drop all but the ``most`` captures that were used last."""
         for key in list(self.held)[: max(0, len(self.held) - most)]:
             del self.held[key]

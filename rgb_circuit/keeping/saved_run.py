@@ -1,6 +1,7 @@
-"""A run as far as its folder says it: which model, which trials, and what was found."""
+"""A run, read from its folder: its model, its trials, and its results."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,7 +30,7 @@ from .head_card import HeadCard, head_card
 from .inline import inline
 from .manifest import read_manifest
 
-# What it takes to go on with a run.
+# The entries of a manifest that going on with a run needs.
 NEEDED = {
     "model", "revision", "server", "dtype", "answer_form", "layers", "heads", "kv_heads", "d_head",
     "grid",
@@ -38,18 +39,18 @@ NEEDED = {
 
 
 class ModelNeeded(Exception):
-    """Something was asked of a model that is only recorded."""
+    """A model that is only recorded was used as if it were loaded."""
 
 
 class NoFrame(InputError, KeyError):
     """A frame that a run's folder lacks."""
 
-    # A KeyError would quote it.
+    # A KeyError would quote its message.
     __str__ = ValueError.__str__
 
 
 class Frames(Mapping[str, pd.DataFrame]):
-    """The frames of a run's folder by name, each read when it is first asked for."""
+    """The frames of a run's folder by name, each read when it is first used."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -77,8 +78,9 @@ class Frames(Mapping[str, pd.DataFrame]):
     def _why_not(self, name):
         run = f"the run in {self._folder}"
         if not self._names():
-            return f"{run} is not finished; finish it with rgb-circuit report {self._folder}"
-        # Evidence is what roles are told from.
+            again = f"rgb-circuit report {shlex.quote(str(self._folder))}"
+            return f"{run} is not finished; finish it with {again}"
+        # Roles are told from evidence, so both are left out for one reason.
         asked = "roles" if name == "evidence" else name
         if "left_out" in self._names():
             for reason in self["left_out"].loc[self["left_out"]["frame"] == asked, "reason"]:
@@ -88,13 +90,13 @@ class Frames(Mapping[str, pd.DataFrame]):
 
 @dataclass(frozen=True, repr=False)
 class SavedRun:
-    """What ``rgb-circuit run`` left in a folder; `read_run` makes one.
+    """The results of ``rgb-circuit run`` in a folder; `read_run` makes one.
 
     Attributes:
-        folder: where it is.
-        manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
-        frames: name → frame, such as ``frames["patch_heads"]``, read when asked for. One that was
-            left out says why.
+        folder: of the run.
+        manifest: as `rgb_circuit.keeping.manifest.manifest` makes it.
+        frames: name → frame, such as ``frames["patch_heads"]``, read on first use. For a frame that
+            was left out, the error says why.
     """
 
     folder: Path
@@ -117,12 +119,12 @@ class SavedRun:
 
     @cached_property
     def task(self) -> Task:
-        """The task of the run, as its manifest has it; it draws no trials."""
+        """The task of the run, from its manifest; it cannot draw trials."""
         return recorded_task(self.manifest)
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """The trials, drawn or read again from what the manifest says.
+        """The trials, drawn or read again from the manifest's options.
 
         Raises:
             InputError: a trials file that is gone or cannot be used.
@@ -132,7 +134,7 @@ class SavedRun:
     @property
     def findings(self) -> pd.DataFrame:
         """A row per head that has a role, the strongest first: ``layer, head, role, score,
-        colors``, as `analyses.roles.roles`; none where no head has one.
+        colors``, as `analyses.roles.roles`; no rows if no head has a role.
 
         Raises:
             InputError: roles were not told, with the reason.
@@ -143,8 +145,8 @@ class SavedRun:
         return found.loc[order].reset_index(drop=True)
 
     def head(self, layer: int, head: int) -> HeadCard:
-        """What was found about one head: its verdict, three numbers and its claims, as an object
-        that shows itself as text and in a notebook.
+        """The results about one head: its verdict, three numbers and its claims, as an object that
+        shows itself as text and in a notebook.
 
         Raises:
             InputError: a head that the run did not restore, or a run that is not finished.
@@ -152,7 +154,7 @@ class SavedRun:
         return head_card(self.model, self.task, self.frames, layer, head)
 
     def to_json(self) -> str:
-        """What was found, as `rgb_circuit.keeping.exported.exported` has it, in JSON.
+        """The run's heads in JSON, as in `rgb_circuit.keeping.exported.exported`.
 
         Raises:
             InputError: roles were not told, with the reason.
@@ -161,8 +163,8 @@ class SavedRun:
 
 
 def read_run(folder: str | Path) -> SavedRun:
-    """What ``rgb-circuit run`` left in a folder: its model's name, trials, frames and findings;
-    nothing is loaded or measured.
+    """Read the results of ``rgb-circuit run`` in a folder: its model's name, trials, frames and
+    findings; nothing is loaded or measured.
 
     Raises:
         InputError: no such folder, or not one of a run of this version.
@@ -171,8 +173,8 @@ def read_run(folder: str | Path) -> SavedRun:
 
 
 def recorded_run(folder: str | Path) -> dict:
-    """The manifest of ``rgb-circuit run``, as `rgb_circuit.keeping.manifest.manifest` has it, with
-    all that it takes to go on.
+    """The manifest of ``rgb-circuit run``, as `rgb_circuit.keeping.manifest.manifest` makes it,
+    with all entries that going on with the run needs.
 
     Raises:
         InputError: as `read_manifest`; or a manifest of something else, of several runs, or of
@@ -205,7 +207,7 @@ def recorded_run(folder: str | Path) -> dict:
 
 
 def recorded_trials(manifest: Mapping) -> list[Trial]:
-    """The trials of a run, drawn or read again from what its manifest says.
+    """The trials of a run, drawn or read again from its manifest's options.
 
     Args:
         manifest: from `recorded_run`.
@@ -255,16 +257,16 @@ def _of_file(manifest):
 
 
 def recorded_task(manifest: Mapping) -> Task:
-    """The task of a run, as its manifest has it: all but what draws its trials."""
+    """The task of a run, from its manifest: without the code that draws trials."""
     return Task.of_plain(manifest["task"], "the manifest's task")
 
 
 def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
-    """The model in the conversation of a run that it goes on with.
+    """The model, with the conversation of the recorded run that it continues.
 
-    A chat template may write what changes by itself, such as today's date; the run goes on with
-    what it recorded. A model of another chat template is left as it is, for
-    `rgb_circuit.keeping.manifest.check_same` to refuse.
+    A chat template may write things that change by themselves, such as today's date; the run
+    continues with the recorded text. A model with another chat template is left as it is, and
+    `rgb_circuit.keeping.manifest.check_same` refuses it.
     """
     same = recorded.get("chat_template") == chat_template(model.processor)
     if not same or recorded["template"] == model.template:
@@ -283,8 +285,8 @@ def as_recorded(model: Vlm, recorded: Mapping) -> Vlm:
 
 
 def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Trial]:
-    """The trials with prompts of the conversation ``before`` put into the conversation ``after``;
-    both are templates, with ``{question}``."""
+    """The trials with their prompts moved from the conversation ``before`` to the conversation
+    ``after``; both are templates, with ``{question}``."""
     if before == after:
         return list(trials)
 
@@ -303,8 +305,8 @@ def in_conversation(trials: Sequence[Trial], before: str, after: str) -> list[Tr
 
 
 def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[Vlm, list[Trial]]:
-    """Model and trials as the run in ``folder``, if there is one, recorded them: see
-    `as_recorded`."""
+    """Model and trials in the conversation that the run in ``folder`` recorded, if there is one;
+    see `as_recorded`."""
     try:
         recorded = read_manifest(folder)
     except InputError:
@@ -316,15 +318,15 @@ def going_on(folder: str | Path, model: Vlm, trials: Sequence[Trial]) -> tuple[V
 
 
 def _drawable(manifest):
-    """`Vlm.drawable` as far as the manifest says it."""
+    """The entry of `Vlm.drawable` that the manifest records."""
     task = recorded_task(manifest)
     asked = WordsAsked.of(task, prompt(task.questions[0], manifest["template"]), task.vocabulary)
     return {asked: tuple(manifest["words"])}
 
 
 def recorded_model(manifest: Mapping) -> Vlm:
-    """The model of a run as far as its manifest says it: name and geometry. Whoever asks for more
-    meets `ModelNeeded`."""
+    """The model of a run, from its manifest: name and geometry. Using anything else raises
+    `ModelNeeded`."""
     return Vlm(
         name=manifest["model"],
         revision=manifest["revision"],
@@ -344,7 +346,7 @@ def recorded_model(manifest: Mapping) -> Vlm:
 
 
 def is_recorded(model: Vlm) -> bool:
-    """Whether a model is no more than `recorded_model` knows of it."""
+    """Whether a model comes from `recorded_model`."""
     return isinstance(model.nnsight, _Absent)
 
 

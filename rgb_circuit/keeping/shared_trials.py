@@ -1,4 +1,4 @@
-"""What the trials of two runs have in common: whether effects are compared trial by trial."""
+"""The trials that two runs share, which decide whether effects are compared trial by trial."""
 
 import json
 from collections.abc import Mapping
@@ -7,17 +7,16 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-# How a trial is asked, and what positions are called: other words about the same pictures are the
-# same trial.
+# Fields that do not make another trial: the words of the question, and the names of positions.
 ASIDE = ("prompt", "prompts", "boxes", "strata")
 
 
 class Measured(Protocol):
-    """A finished run, as far as its trials are concerned."""
+    """The parts of a finished run that its trials need."""
 
     @property
     def manifest(self) -> Mapping[str, Any]:
-        """That of its folder."""
+        """The manifest of its folder."""
 
     @property
     def frames(self) -> Mapping[str, pd.DataFrame]:
@@ -26,11 +25,12 @@ class Measured(Protocol):
 
 @dataclass(frozen=True)
 class Shared:
-    """What two runs share of the trials that they measured.
+    """The overlap of the trials that two runs measured.
 
     Attributes:
-        n_a, n_b: how many each has.
-        n: how many are in both: of the same name, pictures (pixel for pixel), answers and cluster.
+        n_a, n_b: how many trials each run has.
+        n: how many are in both, with the same name, pictures (pixel for pixel), answers and
+            cluster.
         asked_alike: whether these are asked in the same words.
     """
 
@@ -54,14 +54,15 @@ class Shared:
         if self.n:
             are = "trial is" if self.n == 1 else "trials are"
             return (
-                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; the runs are compared "
-                "as if all were others, which makes intervals rather too wide."
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; none is compared with "
+                "itself: the runs are compared as if all were others, which makes intervals rather "
+                "too wide."
             )
         return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."
 
 
 def shared_trials(a: Measured, b: Measured) -> Shared:
-    """What the measured trials of two runs share."""
+    """The overlap of the measured trials of two runs."""
     one, other = _measured(a), _measured(b)
     both = [name for name in one if name in other and _content(one[name]) == _content(other[name])]
     alike = all(

@@ -1,19 +1,19 @@
-"""A run's folder as a store: what was measured is kept part by part, and a killed run goes on where
-it stopped.
+"""A run's folder as a store: results are kept part by part, and a killed run goes on where it
+stopped.
 
-1. A measurement is named by its function and the arguments that shape its result
+1. A measurement is named by its function and the arguments that change its result
    (`rgb_circuit.measuring.measurement.Measurement.key`); a trial by its content, pictures included.
 2. A trial's part is written to ``parts/KEY/TRIAL.parquet``, whole or not at all.
-3. A part that is there is read instead of being measured. One that cannot be read is measured
-   again, with a warning.
-4. Why a measurement was refused lies beside its parts (``parts/KEY/….refused``), for those who have
-   no model to ask once more, or would have to ask a server.
-5. How much goes into one forward follows from the memory that is free, and decides how numbers are
-   rounded. It is written down when first used (``sizes.json``; delete it where there is less memory
-   now), and used again.
+3. A part that exists is read instead of measured. One that cannot be read is measured again, with a
+   warning.
+4. The reason for a refused measurement is kept next to its parts (``parts/KEY/….refused``), for
+   runs that have no model to ask again, or would need forwards to learn it again.
+5. The size of a forward follows from the memory that is free, and changes how numbers are rounded.
+   It is recorded when first used (``sizes.json``; delete the file if there is less memory now), and
+   used again.
 
-So the frames of a run that was killed are, on the same kind of machine, bit for bit those of one
-that was not.
+So on the same kind of machine, the frames of a run that was killed and continued equal those of an
+uninterrupted run bit for bit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, ModelError, NotApplicable, NotLinedUp, first_line
+from ..errors import InputError, ModelError, NotApplicable, NotFinite, NotLinedUp, first_line
 from ..files.locking import moment
 from ..files.results import open_folder, write_bytes
 from ..remote.jobs import Jobs
@@ -40,19 +40,19 @@ from .manifest import check_same, now, read_manifest, write_manifest
 from .recurring import Recurring
 
 PARTS, SIZES = "parts", "sizes.json"
-# What is read again as what it was; all else is an InputError.
-KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError)}
+# Errors that are read back as their own class; all others become InputError.
+KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError, NotFinite)}
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where parts are kept; made by `open_store`.
+    """The parts of a run; made by `open_store`.
 
     Attributes:
-        folder: the run's.
+        folder: of the run.
         model: the name of the one model whose parts it keeps.
-        detached: a server is not waited for: what is missing is handed in, and what is done is
-            taken.
+        detached: do not wait for a server: hand in jobs for missing parts, and collect finished
+            ones.
         recurring: pictures that several of the run's trials show.
     """
 
@@ -62,11 +62,11 @@ class Store:
     recurring: Recurring = field(default_factory=Recurring, compare=False)
 
     def has(self, key: str, unit: str) -> bool:
-        """Whether a part is there, if perhaps not whole."""
+        """Whether a part exists, possibly damaged."""
         return self._path(key, unit).exists()
 
     def read(self, key: str, unit: str) -> pd.DataFrame | None:
-        """The part ``unit`` of a measurement; None where it is not there or not whole."""
+        """The part ``unit`` of a measurement; None if it is missing or damaged."""
         path = self._path(key, unit)
         try:
             return _unpacked(path.read_bytes())
@@ -83,7 +83,7 @@ class Store:
         """Keep a part.
 
         Returns:
-            What a later run reads, to the last type of a column.
+            The part as a later run reads it, with the same column types.
         """
         path, data = self._path(key, unit), _packed(part)
         open_folder(path.parent)
@@ -91,50 +91,59 @@ class Store:
         return _unpacked(data)
 
     def kept(self, key: str, unit: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """A part: read where it was kept, else computed and kept."""
+        """A part: read if it was kept, else computed and kept."""
         part = self.read(key, unit)
         return self.write(key, unit, compute()) if part is None else part
 
-    def refuse(self, key: str, units: Sequence[str], error: InputError) -> None:
-        """Keep why a measurement of these units was refused, one of them or all together."""
+    def refuse(self, key: str, units: Sequence[str], error: InputError, late: bool = False) -> None:
+        """Keep the reason why a measurement of these units, one or all together, was refused.
+
+        Args:
+            late: the refusal took forwards.
+        """
         name = hashlib.sha256(" ".join(units).encode()).hexdigest()[:16]
         folder = open_folder(self.folder / PARTS / key)
-        said = {"units": list(units), "kind": type(error).__name__, "says": str(error)}
+        about = {"units": list(units), "kind": type(error).__name__, "late": late}
+        said = {**about, "says": str(error)}
         write_bytes(folder / f"{name}.refused", json.dumps(said).encode())
 
-    def refusal(self, key: str, units: Sequence[str]) -> InputError | None:
-        """Why a measurement of these units was refused, or of some of them, which have no parts
-        since then; of several reasons that of the first unit."""
+    def refusal(self, key: str, units: Sequence[str], late: bool = False) -> InputError | None:
+        """The reason why a measurement of these units, or of some of them, was refused, unless
+        these have parts by now; with several reasons, that of the first unit.
+
+        Args:
+            late: only refusals that took forwards.
+        """
         number = {unit: place for place, unit in enumerate(units)}
         found = [
             said
             for path in sorted((self.folder / PARTS / key).glob("*.refused"))
             if (said := _said(path)) and number.keys() >= set(said["units"])
+            if said["late"] or not late
             if not all(self.has(key, unit) for unit in said["units"])
         ]
         first = min(found, key=lambda said: min(number[unit] for unit in said["units"]), default={})
         return _error(first) if first else None
 
     def jobs(self, name: str) -> Jobs | None:
-        """What a server was asked under ``name``; None where it is waited for."""
+        """The jobs handed in under ``name``; None if the store waits for the server."""
         return Jobs(open_folder(self.folder / PARTS) / f"{name}.jobs") if self.detached else None
 
     def agreed(self, name: str, number: int) -> int:
-        """The number that was first used under this name, which ``number`` is if it is new."""
+        """The number first used under this name: ``number`` itself if the name is new."""
         path = self.folder / SIZES
         if (sizes := _sizes(path)).get(name) is None:
-            # Shards on one folder must not each write their own.
+            # Shards of one folder must agree on one number.
             with moment(self.folder):
                 sizes = {name: number, **_sizes(path)}
                 write_bytes(path, json.dumps(sizes, indent=2).encode())
         return sizes[name]
 
     def take_over(self, folder: Path, renamed: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Copy the parts of ``folder`` that are missing here, and the sizes that they were made
-        with.
+        """Copy the parts and refusals of ``folder`` that are missing here, and its sizes.
 
         Args:
-            renamed: key or unit there → what it is called here, where that differs.
+            renamed: key or unit there → its name here, if that differs.
         """
         for path in [*folder.glob(SIZES), *sorted(folder.glob(f"{PARTS}/*/[!.]*.parquet"))]:
             *inside, name = path.relative_to(folder).with_suffix("").parts
@@ -146,14 +155,14 @@ class Store:
             if said := _said(path):
                 key, *units = (renamed.get(one, one) for one in (path.parent.name, *said["units"]))
                 if self.refusal(key, units) is None:
-                    self.refuse(key, units, _error(said))
+                    self.refuse(key, units, _error(said), said["late"])
 
     def clean(self, finished: bool = False) -> None:
-        """Remove what killed processes left half written, and jobs that nobody waits for; for one
-        who holds the whole folder.
+        """Remove files that killed processes left half written, and jobs that nobody waits for;
+        call this only while holding the whole folder.
 
         Args:
-            finished: all that is wanted is there.
+            finished: every part is there.
         """
         for pattern in (".*.part",) if self.detached and not finished else (".*.part", "*.jobs"):
             for file in self.folder.rglob(pattern):
@@ -164,12 +173,11 @@ class Store:
 
 
 def open_store(folder: str | Path, manifest: Mapping[str, Any], detached: bool = False) -> Store:
-    """The store in a folder, which may be new. Hold it (`rgb_circuit.files.locking.locked`) where
-    other processes may use it too.
+    """The store in a folder, which may be new. Lock the folder
+    (`rgb_circuit.files.locking.locked`) if other processes may use it too.
 
     Args:
-        manifest: what shapes the numbers, as `rgb_circuit.keeping.manifest.manifest` has it;
-            written to a new folder.
+        manifest: from `rgb_circuit.keeping.manifest.manifest`; written to a new folder.
         detached: see `Store`.
 
     Raises:
@@ -203,16 +211,17 @@ def _packed(frame):
 
 
 def _unpacked(data):
-    # `pq.read_table` opens a data set first, which takes longer than to read a part.
+    # `pq.read_table` opens a data set first, which takes longer than reading a part.
     with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
         return file.read(use_threads=False).to_pandas(use_threads=False)
 
 
 def _said(path):
-    """What `Store.refuse` wrote; nothing where it cannot be read."""
+    """A file of `Store.refuse`; empty if it cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return said if set(map(type, [*said["units"], said["kind"], said["says"]])) == {str} else {}
+        texts = [*said["units"], said["kind"], said["says"]]
+        return said if set(map(type, texts)) == {str} and type(said["late"]) is bool else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 

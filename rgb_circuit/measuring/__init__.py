@@ -1,1 +1,1 @@
-"""Measurements as values, what they cost, and running many of them in one pass."""
+"""Measurements as values, their cost, and running many of them in one pass."""

@@ -1,5 +1,5 @@
-"""Where every head looks from [end], as shares of some tokens, read off pictures that are shown
-anyway."""
+"""The share of its attention that every head gives to some tokens from [end], read off pictures
+that are shown anyway."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .measurement import OfPictures, Request
 
 @dataclass(frozen=True)
 class AttentionShares(OfPictures):
-    """How much of its attention at [end] every head gives to some tokens, and how far it spreads it
-    over the picture.
+    """The share of its attention at [end] that every head gives to some tokens, and how evenly it
+    spreads over the picture.
 
     Attributes:
         condition: the picture that is shown.
@@ -56,13 +56,13 @@ class AttentionShares(OfPictures):
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
         """A row per trial × head × group of tokens, and one for the picture's entropy: ``trial,
         layer, head, at`` (a position word, or "entropy"), ``value`` (the share of all attention, or
-        nats over the image tokens, normalised to 1 there; missing where none of it is on the
-        picture), ``even`` (what it would be, were the attention even)."""
+        nats over the image tokens, normalised to 1 there; missing if no attention is on the
+        picture), ``even`` (the value of even attention)."""
         return super().frame(parts).astype({"trial": "category", "at": "category"})
 
 
 def _masks(model, trial, groups, ids, condition):
-    """Which tokens belong to each group, float64, (groups, positions)."""
+    """1 where a token belongs to a group, float64, (groups, positions)."""
     masks = torch.zeros(len(groups), len(ids), dtype=torch.float64)
     for mask, words in zip(masks, groups):
         mask[locate(model, trial, words, ids, condition)] = 1

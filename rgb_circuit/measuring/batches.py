@@ -1,4 +1,4 @@
-"""Pictures in batches: as many at once as fit into memory, of equally long prompts."""
+"""Batches of pictures with equally long prompts, as large as fit into memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,11 +11,11 @@ from ..vlm import Vlm
 def batches(
     model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]
 ) -> Iterator[list[tuple[list[tuple[Trial, str]], int]]]:
-    """Every picture of every trial, to be read at [end]; for trials that were checked.
+    """Batches of every picture of every trial, to be read at [end]; the trials are checked.
 
     Yields:
         All pictures of some trials, as batches: (trial, condition) pairs whose prompts have equally
-        many tokens, and the position of [end] in them. One batch, or one for each condition where
+        many tokens, and the position of [end] in them. One batch, or one for each condition if
         their prompts differ in length.
     """
     ids = {condition: prompt_ids(model, trials, condition) for condition in conditions}
@@ -23,9 +23,11 @@ def batches(
     for trial in trials:
         lengths = tuple(len(ids[condition][trial.name]) for condition in conditions)
         alike.setdefault(lengths, []).append(trial)
-    for lengths, some in alike.items():
+    for lengths, similar in alike.items():
         longest = max(lengths)
-        for group in chunks(some, pictures_at_once(model, longest, longest - 1) // len(conditions)):
+        for group in chunks(
+            similar, pictures_at_once(model, longest, longest - 1) // len(conditions)
+        ):
             if len(set(lengths)) == 1:
                 yield [
                     (

@@ -1,9 +1,9 @@
-"""What measurements would cost, without running them: forwards, memory and disk.
+"""The cost of measurements, without running them: forwards, memory and disk.
 
-A *plain forward* is the model's own, on one picture. A capture costs about one, and a picture that
-several trials show is captured for the first of them (`rgb_circuit.keeping.recurring`); a patched
-run costs the share of a forward's positions that it runs on, in the layers from its first edited
-one on.
+A *plain forward* is the model's own, on one picture. A capture costs about one; a picture that
+several trials show is captured once, for the first of them (`rgb_circuit.keeping.recurring`). A
+patched run costs a fraction of a forward: its share of the positions, times its share of the
+layers, from the first edited one on.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ from ..vlm import Vlm
 from .measure import pictures_of, units_of
 from .measurement import Measurement
 
-# Of a part in a store: bytes of the file alone, and of a variant's row for one answer; measured on
-# those of the toy.
+# Bytes of a part's file in a store: without rows, and per variant and answer; measured on the toy.
 FILE_BYTES, ROW_BYTES = 7000, 12
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What some measurements would cost.
+    """The cost of some measurements.
 
     Attributes:
-        trials, captures, sweeps: how many trials, pictures captured, and sweeps of them.
-        forwards: plain forwards that it all comes to.
-        memory: the most bytes held at once, beside the weights.
+        trials, captures, sweeps: how many trials, captured pictures, and sweeps of these.
+        forwards: the total, in plain forwards.
+        memory: the most bytes held at once, besides the weights.
         disk: bytes of the parts.
     """
 
@@ -52,10 +51,10 @@ class Cost:
 
 
 def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
-    """What measurements of pictures would cost with a store; the others take next to nothing.
+    """The cost of measurements of pictures with a store; other measurements cost almost nothing.
 
     Raises:
-        InputError: what cannot be measured.
+        InputError: a measurement is impossible.
     """
     units = units_of(model, measurements)
     captures = sweeps = memory = disk = 0
@@ -64,7 +63,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
     recurring = Recurring() if model.server else Recurring.of([*map(described, trials.values())])
     for unit in units:
         kept, swept = {}, {}
-        # Several analyses may ask for one part.
+        # Several analyses may share a part.
         for work, request in {
             work.key: (work, request) for work, request in unit.requests
         }.values():
@@ -84,7 +83,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
         forwards += new + sum(going_on[alike].values())
         forwards += sum(_swept(model, request) for request in swept.values())
         each = [picture_bytes(model, length, length - some) for length, some in kept.values()]
-        # Of a picture that waits there are keys and values once.
+        # A picture held for later counts half: its keys and values are there once.
         held = sum(each) + len(recurring.held) * max(each) // 2
         memory = max(
             memory, held + max((_rows(model, request) for request in swept.values()), default=0)
@@ -93,8 +92,7 @@ def cost(model: Vlm, measurements: Sequence[Measurement]) -> Cost:
 
 
 def seconds_of_a_forward(model: Vlm) -> float:
-    """How long a plain forward takes now; of the second of two, since the first may warm things
-    up."""
+    """The time of a plain forward here: the second of two, since the first may warm things up."""
     inputs = inputs_of(
         model.processor, model.layout, [model.prompt(EXAMPLE_QUESTION)], [plain(model.layout)]
     )
@@ -105,11 +103,11 @@ def seconds_of_a_forward(model: Vlm) -> float:
 
 
 def _going_on(model, unit):
-    """Condition that goes on from another's picture → the plain forwards that this takes."""
+    """Condition that continues from another's picture → the plain forwards that it costs."""
     pictures = pictures_of(model, [unit], Recurring())
     length = {name: one["inputs"]["input_ids"].shape[1] for name, one in pictures.items()}
     after = {name: one["after"] for name, one in pictures.items() if one["after"] is not None}
-    # The other's own end is run on too.
+    # The first picture's own end is run again too.
     return {
         name: (length[name] + length[first] - 2 * common) / length[name]
         for name, (first, common) in after.items()
@@ -117,8 +115,8 @@ def _going_on(model, unit):
 
 
 def _not_held(model, recurring, unit, kept):
-    """How many of a trial's pictures go through the model, since no trial before has shown them;
-    ``kept``: condition → its length and how many positions are kept."""
+    """How many of a trial's pictures go through the model because no earlier trial's capture is
+    held. ``kept``: condition → its length, and how many positions are kept."""
     if unit.nudge:
         return len(kept)
     new = 0
@@ -137,43 +135,42 @@ def _not_held(model, recurring, unit, kept):
 
 
 def _swept(model, request):
-    """The plain forwards that a sweep comes to."""
+    """The plain forwards that a sweep costs."""
     length = request.lengths[request.target]
     rows = request.rows or rows_at_once(model, length, length - request.kept)
-    # Each joins at its first edited layer; at [end] also, in each forward, two copies that edit
-    # nothing, and those that are moved by rounding where others join.
+    # Each variant joins at its first edited layer. At [end], every forward also has two unedited
+    # copies, and those moved by rounding in each layer where variants join.
     starts = sorted(min(edit.layer for edit in edits) for edits in request.edits)
     unedited = starts[:1]
     if request.kept == 1:
-        several = unedited_copies(model.dtype) - 1
-        every = [sorted(set(chunk)) for chunk in chunks(starts, rows)]
-        unedited = [start for chunk in every for start in [*chunk[:1] * 2, *chunk * several]]
+        nudges = unedited_copies(model.dtype) - 1
+        layers_of = [sorted(set(chunk)) for chunk in chunks(starts, rows)]
+        unedited = [start for chunk in layers_of for start in [*chunk[:1] * 2, *chunk * nudges]]
     run = sum(model.n_layers - start for start in [*starts, *unedited])
     return run / model.n_layers * request.kept / length + _walked(model, request)
 
 
 def _walked(model, request):
-    """The plain forwards that the paths of a sweep come to: of rows that begin or end in a layer,
-    or are the target's own. Those into keys and values are of all positions, and their MLPs of
-    one."""
+    """The plain forwards that the paths of a sweep cost: for rows that begin or end in a layer, and
+    the target's own. Rows into keys and values have all positions, but only one in the MLP."""
     total, length = 0.0, request.lengths[request.target]
     paths = [edit for edits in request.edits for edit in edits if isinstance(edit, PathEdit)]
     for everywhere, share in ((False, 1 / length), (True, 1 / 3)):
-        some = [edit for edit in paths if (edit.into != "query") == everywhere]
-        if some:
+        of_kind = [edit for edit in paths if (edit.into != "query") == everywhere]
+        if of_kind:
             starts = {
                 (edit.source, edit.senders, max(0, starts_in(sender)))
-                for edit in some
+                for edit in of_kind
                 for sender in edit.senders
             }
-            ends = {(edit.source, edit.senders, edit.layer) for edit in some}
-            between = max(edit.layer for edit in some) - min(layer for *_, layer in starts)
+            ends = {(edit.source, edit.senders, edit.layer) for edit in of_kind}
+            between = max(edit.layer for edit in of_kind) - min(layer for *_, layer in starts)
             total += share * (between + 1 + 2 * len(starts) + len(ends)) / model.n_layers
     return total
 
 
 def _rows(model, request):
-    """The bytes that a sweep's patched runs take."""
+    """The bytes of a sweep's patched runs."""
     length = request.lengths[request.target]
     most = request.rows or rows_at_once(model, length, length - request.kept)
     return min(len(request.edits), most) * row_bytes(model, length, length - request.kept)

@@ -1,15 +1,16 @@
-"""Running measurements: a trial's pictures go through the model once, whatever is asked of them.
+"""Run measurements: a trial's pictures go through the model once, whatever the requests.
 
-1. What a store has is read. Of the rest, every measurement is checked before any forward. What
-   refuses is kept too, and said again where the model is only recorded or on a server.
-2. Measurements of what pictures did inside the model
-   (`rgb_circuit.measuring.measurement.OfPictures`) share them: all that is asked of a trial is one
-   program (`rgb_circuit.programs.measured`) and one request to a server. Without a store as many
-   trials go through together as fit.
-3. With a store each trial goes through by itself, each of its pictures in a forward of its own, and
-   each sweep too, so that a part comes out the same to the last bit, whatever else was missing
-   beside it. A picture that several trials show goes through once, where the model is here
-   (`rgb_circuit.keeping.recurring`).
+1. Read the parts that the store has. Check every other measurement before any forward. The store
+   keeps refusals too. It repeats all of them if the model is only recorded or on a server, and
+   those that took forwards if the model is in this process. Logits that were not finite are
+   measured again.
+2. Measurements of what pictures do inside the model
+   (`rgb_circuit.measuring.measurement.OfPictures`) share the pictures: all requests for a trial are
+   one program (`rgb_circuit.programs.measured`) and one request to a server. Without a store, as
+   many trials run together as fit.
+3. With a store, each trial runs by itself, with one forward per picture and per sweep, so that a
+   part is the same to the last bit whatever else was missing. A picture that several trials show
+   runs once if the model is in this process (`rgb_circuit.keeping.recurring`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 
 from ..bars import saying, tqdm
 from ..edits import OF_ATTENTION
-from ..errors import CannotWrite, InputError, PictureGone
+from ..errors import CannotWrite, InputError, NotFinite, PictureGone
 from ..keeping.recurring import Recurring
 from ..keeping.saved_run import is_recorded
 from ..keeping.store import Store
@@ -50,9 +51,9 @@ from .measurement import Measurement, OfPictures, Request, Seen, Steps, content_
 
 P = ParamSpec("P")
 T = TypeVar("T")
-# What says nothing of model and trials, and may be over when they are next asked.
+# Errors that are not about model or trials, and may be gone in the next run: never stored.
 PASSING = (CannotWrite, PictureGone)
-# tqdm's own, with shares of a trial: one of a large model takes minutes.
+# tqdm's default, but with fractions of a trial: one trial of a large model takes minutes.
 BAR = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
 
 
@@ -64,21 +65,21 @@ def measure(
     progress: bool = True,
     stage: str = "measuring",
 ) -> list[pd.DataFrame]:
-    """The frames of some measurements.
+    """Run some measurements; returns their frames, in order.
 
     Args:
-        store: keeps every part, and gives those that it has.
-        progress: show a bar when it takes longer than two seconds.
-        stage: what the bar says is being done.
+        store: keeps every part, and supplies those that it has.
+        progress: show a bar if the run takes longer than two seconds.
+        stage: the bar's name for this work.
 
     Raises:
-        InputError: what is asked cannot be, before any forward; or a model that misbehaves.
-        Pending: in a detached store, jobs that are not done.
+        InputError: a measurement is impossible (before any forward), or the model misbehaves.
+        Pending: a detached store has unfinished jobs.
     """
-    found = measure_all(model, {"": measurements}, store, progress=progress, stage=stage)[""]
-    if isinstance(found, InputError):
-        raise found
-    return found
+    outcome = measure_all(model, {"": measurements}, store, progress=progress, stage=stage)[""]
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
 
 
 def measure_all(
@@ -89,31 +90,35 @@ def measure_all(
     progress: bool = True,
     stage: str = "measuring",
 ) -> dict[str, list[pd.DataFrame] | InputError]:
-    """`measure` for several who ask: name → the frames of what was asked for, or the InputError
-    that one of them met."""
+    """`measure` for several callers: name → the frames of its measurements, or the InputError that
+    one of them raised."""
     if store and model.name != store.model:
         raise InputError(
             f"{store.folder} keeps what {store.model} does; use another folder for {model.name}"
         )
-    several = store or sum(map(len, asked.values())) > 1
-    works, of = {}, {}
-    for who, measurements in asked.items():
-        for one in measurements:
-            key = one.key if several else ""
-            same = (key, *(trial.content for trial in one.trials)) if several else ""
-            work = works.setdefault(same, _Work(one, key))
-            of.setdefault(who, []).append((one, work))
+    keyed = store or sum(map(len, asked.values())) > 1
+    works, works_of = {}, {}
+    for name, measurements in asked.items():
+        for measurement in measurements:
+            key = measurement.key if keyed else ""
+            identity = (key, *(trial.content for trial in measurement.trials)) if keyed else ""
+            work = works.setdefault(identity, _Work(measurement, key))
+            works_of.setdefault(name, []).append((measurement, work))
     for work in works.values():
         _prepare(model, work, store)
     needed = {
-        id(work): work for own in of.values() if not _errors(own) for _, work in own if work.ready
+        id(work): work
+        for own in works_of.values()
+        if not _errors(own)
+        for _, work in own
+        if work.ready
     }
     if waiting := _run(model, list(needed.values()), store, progress, stage):
         raise Pending(waiting)
     frames = {}
-    for who, own in of.items():
-        errors = _errors(own)
-        frames[who] = errors[0] if errors else [_frame(work) for _, work in own]
+    for name, pairs in works_of.items():
+        errors = _errors(pairs)
+        frames[name] = errors[0] if errors else [_frame(work) for _, work in pairs]
     return frames
 
 
@@ -125,7 +130,7 @@ def follow(
     progress: bool = True,
     stage: str = "measuring",
 ) -> T:
-    """What an analysis finds, its measurements run one step after the other.
+    """Run an analysis, measuring step by step; returns its result.
 
     Args:
         steps: see `rgb_circuit.measuring.measurement.Steps`.
@@ -134,15 +139,15 @@ def follow(
     Raises:
         InputError, Pending: as `measure`, or what the analysis raises.
     """
-    found = follow_all(model, {"": steps}, store, progress=progress, stage=stage)[""]
-    if isinstance(found, InputError):
-        raise found
-    return found
+    outcome = follow_all(model, {"": steps}, store, progress=progress, stage=stage)[""]
+    if isinstance(outcome, InputError):
+        raise outcome
+    return outcome
 
 
 class Analysis(Protocol[P, T]):
-    """A function that measures and returns what it found; ``steps``, with the same arguments, only
-    says step by step what is to be measured, for those who measure several analyses together
+    """A function that measures and returns a result. Its ``steps``, with the same arguments, only
+    yields the measurements of each step, so that several analyses can be measured together
     (`follow_all`)."""
 
     steps: Callable[P, Steps[T]]
@@ -151,14 +156,14 @@ class Analysis(Protocol[P, T]):
 
 
 def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Analysis[P, T]]:
-    """Make an analysis of a generator of `rgb_circuit.measuring.measurement.Steps`: called, it
-    follows its own steps.
+    """Turn a generator of `rgb_circuit.measuring.measurement.Steps` into an analysis, which follows
+    its own steps when called.
 
     Args:
         stage: as in `measure`.
 
-    The generator has ``model`` and ``progress`` among its arguments; ``progress`` is read here
-    alone.
+    The generator takes ``model`` and ``progress`` among its arguments; only this decorator reads
+    ``progress``.
 
     Examples:
         >>> from rgb_circuit.calls.play import Played
@@ -175,9 +180,9 @@ def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Anal
 
         @wraps(steps)
         def followed(*args: P.args, **kwargs: P.kwargs) -> T:
-            todo, given = steps(*args, **kwargs), signature.bind(*args, **kwargs)
-            given.apply_defaults()
-            model, progress = given.arguments["model"], given.arguments["progress"]
+            todo, bound = steps(*args, **kwargs), signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            model, progress = bound.arguments["model"], bound.arguments["progress"]
             return follow(model, todo, progress=progress, stage=stage)
 
         analysis = cast(Analysis[P, T], followed)
@@ -195,36 +200,36 @@ def follow_all(
     progress: bool = True,
     stage: str = "measuring",
 ) -> dict[str, T | InputError]:
-    """What some analyses find, or why they cannot. What they ask at the same step is measured
+    """Run several analyses: name → its result or its InputError. Measurements of the same step run
     together."""
-    found, wanted = {}, {}
+    results, measurements = {}, {}
 
     def advance(name, step):
         try:
-            wanted[name] = step()
+            measurements[name] = step()
         except StopIteration as end:
-            found[name] = end.value
+            results[name] = end.value
         except InputError as error:
-            found[name] = error
+            results[name] = error
 
     for name, steps in analyses.items():
         advance(name, lambda steps=steps: next(steps))
-    while wanted:
-        asked = wanted.copy()
-        wanted.clear()
+    while measurements:
+        current = measurements.copy()
+        measurements.clear()
         for name, frames in measure_all(
-            model, asked, store, progress=progress, stage=stage
+            model, current, store, progress=progress, stage=stage
         ).items():
             steps = analyses[name]
             answer = steps.throw if isinstance(frames, InputError) else steps.send
-            # What is made of the frames may take as long as measuring them.
+            # The analysis may take as long over the frames as the measurements took.
             with saying(f"{stage}: {name}" if name else stage, progress):
                 advance(name, lambda answer=answer, frames=frames: answer(frames))
-    return {name: found[name] for name in analyses}
+    return {name: results[name] for name in analyses}
 
 
 def units_of(model: Vlm, measurements: Sequence[Measurement]) -> list[Unit]:
-    """What would be asked of every trial's pictures, were nothing kept.
+    """The units that measuring would run if the store were empty.
 
     Raises:
         InputError: as `measure`.
@@ -253,49 +258,51 @@ class _Work:
     error: InputError | None = None
 
     def keep(self, name: str, part: pd.DataFrame, store: Store | None) -> None:
-        """Note the part of a trial, or of ``all``, and with a store what a later run will read."""
+        """Note the part of a trial, or of ``all``; a store writes it, and a later run reads it."""
         if store:
             part = store.write(self.key, self.unit(name), part)
         self.parts[name] = part
 
-    def refuse(self, error: InputError, store: Store | None, *trials: Trial) -> None:
-        """Note why these trials, or all together, cannot be measured, and with a store what a later
-        run says that has no model to ask."""
+    def refuse(
+        self, error: InputError, store: Store | None, *trials: Trial, late: bool = False
+    ) -> None:
+        """Note why these trials, or all by default, cannot be measured; a store keeps the reason
+        for later runs. ``late`` as in `Store.refuse`."""
         self.error = self.error or error
         if store and not isinstance(error, PASSING):
             refused = trials or self.measurement.trials
-            store.refuse(self.key, [trial.content for trial in refused], error)
+            store.refuse(self.key, [trial.content for trial in refused], error, late)
 
     def unit(self, name: str) -> str:
-        """What a store calls the part of a trial, or of ``all``."""
+        """A store's name for the part of a trial, or of ``all``."""
         return next(
             (trial.content for trial in self.measurement.trials if trial.name == name), name
         )
 
     def done(self) -> bool:
-        """Whether every part is there."""
+        """Whether no part is missing."""
         return len(self.parts) == (1 if self.measurement.whole else len(self.measurement.trials))
 
 
 def _prepare(model, work, store):
-    """Read what is there, and check the rest."""
-    one = work.measurement
-    units = {trial.name: trial for trial in one.trials}
-    if store and one.whole:
+    """Read the parts that the store has, and check the measurement if any are missing."""
+    measurement = work.measurement
+    units = {trial.name: trial for trial in measurement.trials}
+    if store and measurement.whole:
         part = store.read(work.key, "all")
         work.parts |= {} if part is None else {"all": part}
     elif store:
         read = {name: store.read(work.key, trial.content) for name, trial in units.items()}
         work.parts |= {name: part for name, part in read.items() if part is not None}
-    work.missing = [trial for trial in one.trials if trial.name not in work.parts]
+    work.missing = [trial for trial in measurement.trials if trial.name not in work.parts]
     # The measurement itself refuses no trials at all, and two trials of one name.
-    if (one.whole and work.parts) or (units and not work.missing and len(units) == len(one.trials)):
+    if (measurement.whole and work.parts) or (
+        units and not work.missing and len(units) == len(measurement.trials)
+    ):
         return
-    # Here it is asked again, which takes next to nothing where it refuses before any forward.
-    if store and (is_recorded(model) or model.server):
-        work.error = store.refusal(work.key, [trial.content for trial in one.trials])
-        if work.error:
-            return
+    work.error = _kept_refusal(model, work, store)
+    if work.error:
+        return
     try:
         # Preparing reads the model's configuration, so a changed model is refused here already.
         check_model(model)
@@ -303,39 +310,50 @@ def _prepare(model, work, store):
         work.error = error
         return
     try:
-        work.ready = one.prepare(model, store and store.jobs(work.key))
+        work.ready = measurement.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.refuse(error, store)
 
 
+def _kept_refusal(model, work, store):
+    """The reason of an earlier refusal, unless asking again costs nothing or may help."""
+    if not store:
+        return None
+    absent = is_recorded(model)
+    # A model in this process refuses again at once, except where the refusal took forwards.
+    late = not (absent or model.server)
+    kept = store.refusal(work.key, [trial.content for trial in work.measurement.trials], late)
+    return None if isinstance(kept, NotFinite) and not absent else kept
+
+
 def _run(model, works, store, progress, stage):
-    """Measure what is missing; how many parts wait for a server."""
+    """Measure the missing parts; returns how many wait for a server."""
     shared = [work for work in works if isinstance(work.measurement, OfPictures)]
-    others = [work for work in works if work not in shared]
+    unshared = [work for work in works if work not in shared]
     units, waiting = _units(shared, store)
-    about = dict(delay=2, bar_format=BAR, disable=not progress)
-    with tqdm(total=len(units), desc=stage, unit="trial", **about) as bar:
+    options = dict(delay=2, bar_format=BAR, disable=not progress)
+    with tqdm(total=len(units), desc=stage, unit="trial", **options) as bar:
         for group in [[unit] for unit in units] if store else _alike(model, units):
             before, size = bar.n, len(group)
             waiting += _captured(
                 model,
                 group,
                 store,
-                # Shares may add up to a little more than all.
+                # Rounded shares may add up to slightly more than 1.
                 lambda share, size=size, end=before + size: bar.update(
                     min(share * size, end - bar.n)
                 ),
             )
             bar.update(before + size - bar.n)
-    parts = sum(1 if work.measurement.whole else len(work.missing) for work in others)
-    said, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
-    with tqdm(total=parts, desc=said, unit=unit, **about) as bar:
-        for work in others:
+    parts = sum(1 if work.measurement.whole else len(work.missing) for work in unshared)
+    title, unit = (f"{stage}; the rest", "part") if units else (stage, "trial")
+    with tqdm(total=parts, desc=title, unit=unit, **options) as bar:
+        for work in unshared:
             for count, pending in _alone(work, store):
                 waiting += pending
                 bar.update(count)
     for work in works:
-        # The jobs that all trials of the measurement shared.
+        # Jobs that all trials of the measurement share.
         if store and work.done():
             _forget(store.jobs(work.key))
     return waiting
@@ -343,12 +361,12 @@ def _run(model, works, store, progress, stage):
 
 @dataclass
 class Unit:
-    """What is asked of the same pictures: measurements, and what each asks of the trial."""
+    """Requests about the same pictures, each with its measurement."""
 
     requests: list[tuple[_Work, Request]] = field(default_factory=list)
 
     def shares(self, request: Request) -> bool:
-        """Whether it is the same trial as far as its pictures and prompts go."""
+        """Whether a request shows the same pictures with the same prompts."""
         return all(
             other.trial.name == request.trial.name
             and all(
@@ -364,12 +382,12 @@ class Unit:
 
     @property
     def nudge(self) -> bool:
-        """Whether the model is to round otherwise, which all of a unit ask or none."""
+        """Whether the model should round differently; the same for all requests of a unit."""
         return self.requests[0][1].nudge
 
     @property
     def conditions(self) -> list[str]:
-        """All that are shown."""
+        """Every condition that some request shows, once."""
         return list(
             dict.fromkeys(
                 condition for _, request in self.requests for condition in request.conditions
@@ -378,24 +396,24 @@ class Unit:
 
 
 def _units(works, store):
-    """What is asked of every trial, and how many parts wait for what all of a measurement's trials
-    need."""
+    """The units of all trials, and how many parts wait for a job that all trials of their
+    measurement need."""
     by_name, waiting = {}, 0
     detached = store is not None and store.detached
     for work in works:
-        every = []
+        requests = []
         try:
             for trial in work.missing:
-                every.append(work.ready(trial))
+                requests.append(work.ready(trial))
         except Pending:
             waiting += len(work.missing)
             continue
         except InputError as error:
             work.refuse(error, store, trial)
             continue
-        for request in every:
-            # A job that was handed in while others waited for all trials is still the same job
-            # thereafter.
+        for request in requests:
+            # Measurements that wait for a job over all trials get units of their own, so that jobs
+            # handed in meanwhile stay the same.
             units = by_name.setdefault(
                 (request.trial.name, detached and work.measurement.together, request.nudge), []
             )
@@ -407,14 +425,14 @@ def _units(works, store):
 
 
 def _alike(model, units):
-    """Units in groups of which the same is asked, on equally long prompts; as many as fit."""
+    """Groups of units with the same requests and equally long prompts, as large as fit."""
     groups = {}
     for unit in units:
-        same = tuple(
+        key = tuple(
             (id(work), id(request.edits), request.front, *request.lengths.items())
             for work, request in unit.requests
         )
-        groups.setdefault(same, []).append(unit)
+        groups.setdefault(key, []).append(unit)
     for alike in groups.values():
         kept = max(request.held for unit in alike for _, request in unit.requests)
         length = max(
@@ -425,14 +443,14 @@ def _alike(model, units):
 
 
 def _captured(model, units, store, advance):
-    """Measure all that is asked of some units, in one program; how many parts wait for a server.
+    """Measure some units in one program; returns how many parts wait for a server.
 
     Args:
-        advance: is told each share of it that is done.
+        advance: called with each share of the work that is done.
     """
-    every = [(work, request) for unit in units for work, request in unit.requests]
+    pairs = [(work, request) for unit in units for work, request in unit.requests]
     jobs = store and store.jobs(
-        content_hash([(work.key, request.trial.content) for work, request in every])
+        content_hash([(work.key, request.trial.content) for work, request in pairs])
     )
     tables = [
         list(
@@ -448,7 +466,7 @@ def _captured(model, units, store, advance):
         _sweeps(model, units, store),
     )
     try:
-        done = execute(
+        results = execute(
             model,
             measured,
             (model.n_heads, model.d_head),
@@ -461,39 +479,40 @@ def _captured(model, units, store, advance):
             jobs=jobs,
         )
     except Pending:
-        return len(every)
+        return len(pairs)
     if recurring.held:
         length = max(picture["inputs"]["input_ids"].shape[1] for picture in pictures.values())
         recurring.keep(
             held_at_once(model, length, min(picture["start"] for picture in pictures.values()))
         )
-    failed = 0
+    failed, passing = 0, False
     for row, unit in enumerate(units):
         for place, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
-            sweep = None if number is None else done["sweeps"][number]
+            sweep = None if number is None else results["sweeps"][number]
             shares = {
-                condition: done["pictures"][condition]["shares"][
+                condition: results["pictures"][condition]["shares"][
                     _lookers(units, condition).index(place)
                 ][row]
                 for condition in request.masks
             }
             try:
                 part = request.part(
-                    _seen(model, request, row, done["pictures"], sweep, tables[row], shares)
+                    _seen(model, request, row, results["pictures"], sweep, tables[row], shares)
                 )
             except InputError as error:
-                work.refuse(error, store, request.trial)
+                work.refuse(error, store, request.trial, late=True)
                 failed += 1
+                passing = passing or isinstance(error, NotFinite)
                 continue
             work.keep(request.trial.name, part, store)
     # If every part failed, the result is kept: the same request would fail again.
-    if failed < len(every):
+    if failed < len(pairs) or passing:
         _forget(jobs)
     return 0
 
 
 def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict[str, dict]:
-    """Condition → what `programs.measured` is to capture of it."""
+    """Condition → what `programs.measured` captures of its pictures."""
     pictures: dict[str, dict] = {}
     for condition in units[0].conditions:
         showing = [
@@ -503,7 +522,7 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         shown = [requests[0].trial for requests in showing]
         inputs = encode(model, [(trial, condition) for trial in shown])
         kept = max(request.held for requests in showing for request in requests)
-        # A nudged run gives other numbers, so its picture serves nobody else.
+        # A nudged run gives different numbers, so its picture serves no other run.
         shared = not units[0].nudge
         pictures[condition] = {
             "inputs": inputs,
@@ -519,18 +538,21 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
             "recurs": recurring.name(model, shown[0], condition) if shared else None,
             "after": None,
         }
-    # What is one condition's picture here may be another's in the next trial.
+    # A picture may belong to another condition in the next trial, so all keep the same parts.
     as_any = {
-        "keep": sorted({word for one in pictures.values() for word in one["keep"]}),
-        "start": min(one["start"] for one in pictures.values()),
+        "keep": sorted({word for picture in pictures.values() for word in picture["keep"]}),
+        "start": min(picture["start"] for picture in pictures.values()),
     }
-    pictures = {name: {**one, **as_any} if one["recurs"] else one for name, one in pictures.items()}
+    pictures = {
+        name: {**picture, **as_any} if picture["recurs"] else picture
+        for name, picture in pictures.items()
+    }
     _go_on(model, pictures)
     return pictures
 
 
 def _lookers(units, condition):
-    """The numbers of the requests that ask where heads look on a condition's picture."""
+    """Indices of the requests that read where heads look on a condition's picture."""
     return [
         number
         for number, (_, request) in enumerate(units[0].requests)
@@ -539,41 +561,41 @@ def _lookers(units, condition):
 
 
 def _go_on(model, pictures):
-    """Let those that are another's picture under another question go on from it
+    """Let a picture that is shown again with another question continue from the first run
     (`programs.continued`)."""
-    for name, one in pictures.items():
-        # No more than this is known of a picture that goes on.
-        plain = set(one["keep"]) <= {"z"} and one["recurs"] is None and not one["nudge"]
-        for first, other in pictures.items() if plain and model.ahead == "none" else ():
-            common = _in_common(model, other["inputs"], one["inputs"])
-            if first != name and other["after"] is None and 0 < common <= one["start"]:
-                one["after"] = first, common
-                other["start"] = min(other["start"], common)
-                other["keep"] = sorted({*other["keep"], "resume"})
+    for name, picture in pictures.items():
+        # A continued picture yields z and nothing else.
+        plain = set(picture["keep"]) <= {"z"} and picture["recurs"] is None and not picture["nudge"]
+        for first_name, earlier in pictures.items() if plain and model.ahead == "none" else ():
+            common = _in_common(model, earlier["inputs"], picture["inputs"])
+            if first_name != name and earlier["after"] is None and 0 < common <= picture["start"]:
+                picture["after"] = first_name, common
+                earlier["start"] = min(earlier["start"], common)
+                earlier["keep"] = sorted({*earlier["keep"], "resume"})
                 break
 
 
 def _in_common(model, one, other):
-    """How many tokens two prompts about the same pictures begin with, these among them; 0 where
-    they do not, or the second is longer."""
-    ids, others = one["input_ids"], other["input_ids"]
-    length = others.shape[1]
-    # What says something of every token differs with the words.
-    same = all(
+    """How many first tokens two prompts about the same pictures share, all image tokens among them;
+    0 if they share fewer, show different pictures, or the second is longer."""
+    ids, other_ids = one["input_ids"], other["input_ids"]
+    length = other_ids.shape[1]
+    # Inputs with one value per token (such as ids and masks) differ with the words.
+    same_inputs = all(
         torch.equal(value, other[name])
         for name, value in one.items()
         if not (value.ndim == 2 and value.shape == ids.shape)
     )
-    if length > ids.shape[1] or not same:
+    if length > ids.shape[1] or not same_inputs:
         return 0
-    common = int((ids[:, :length] == others).all(0).long().cumprod(0).sum())
+    common = int((ids[:, :length] == other_ids).all(0).long().cumprod(0).sum())
     image = (ids == model.config.image_token_id).nonzero()[:, 1]
     return common if common > image.max() else 0
 
 
 def _sweeps(model, units, store):
-    """What `programs.measured` is to sweep, and of each measurement of a unit the number of its
-    sweep, or None."""
+    """The sweeps for `programs.measured`; and per request of a unit the index of its sweep, or
+    None."""
     sweeps: list[dict] = []
     number_of: list[int | None] = []
     numbers: dict[tuple, int] = {}
@@ -582,14 +604,14 @@ def _sweeps(model, units, store):
             number_of.append(None)
             continue
         # Requests with one key share their edits; only the answers may differ.
-        same = work.key or id(work), id(request.means), request.rows
-        if same not in numbers:
-            numbers[same] = len(sweeps)
+        key = work.key or id(work), id(request.means), request.rows
+        if key not in numbers:
+            numbers[key] = len(sweeps)
             kept = max(unit.requests[number][1].kept for unit in units)
             length = request.lengths[request.target]
             rows = [
-                request.rows or _agreed(model, store, length, some)
-                for some in (kept, max(unit.requests[number][1].held for unit in units))
+                request.rows or _agreed(model, store, length, positions)
+                for positions in (kept, max(unit.requests[number][1].held for unit in units))
             ]
             sweeps.append(
                 {
@@ -606,19 +628,19 @@ def _sweeps(model, units, store):
                     "path_rows": rows[1],
                 }
             )
-        number_of.append(numbers[same])
+        number_of.append(numbers[key])
     return sweeps, number_of
 
 
 def _agreed(model, store, length, kept):
-    """How many runs go side by side of which some positions are kept; in a store always the
-    same."""
+    """How many runs fit side by side if each keeps this many positions; in a store always the
+    same number."""
     rows = rows_at_once(model, length, length - kept)
     return store.agreed(f"rows, {kept} of {length} positions", rows) if store else rows
 
 
 def _kept_of(request, condition):
-    """What must be kept of a picture, as words of `programs.capture`."""
+    """What a request keeps of a picture, as words of `programs.capture`."""
     if condition in request.masks:
         yield "attention"
     if request.target is None:
@@ -631,7 +653,7 @@ def _kept_of(request, condition):
         elif edit.component in OF_ATTENTION and condition in (edit.source, request.target):
             yield "attention"
         elif edit.component not in OF_ATTENTION and edit.source == condition:
-            # An `AttentionEdit` has no source that is shown.
+            # An `AttentionEdit` has no picture as its source.
             yield "attention" if edit.remade else edit.component
 
 
@@ -647,24 +669,25 @@ def _kept_of_path(edit, condition, target):
 
 
 def _seen(model, request, row, pictures, sweep, table, shares):
-    """What one measurement asked of one trial; InputError where the model misbehaved.
+    """What one request saw of its trial; InputError if the model misbehaved.
 
     Args:
-        table: the token ids in the columns of what `programs.measured` read.
-        shares: condition → of attention, as `Seen` has them.
+        table: token ids, in the order of the columns that `programs.measured` read.
+        shares: condition → shares of attention, as in `Seen`.
     """
     shown = {condition: pictures[condition] for condition in request.conditions}
     check_finite(
-        model, all(one["finite"] for one in shown.values()) and (sweep is None or sweep["finite"])
+        model,
+        all(picture["finite"] for picture in shown.values()) and (sweep is None or sweep["finite"]),
     )
-    for condition, one in shown.items():
-        if one["drift"]:
-            check_unedited(model, one["drift"], request.lengths[condition])
+    for condition, picture in shown.items():
+        if picture["drift"]:
+            check_unedited(model, picture["drift"], request.lengths[condition])
     columns = [[table.index(token) for token in ids] for ids in request.ids]
     effects = torch.empty(0, len(columns))
-    for condition, one in shown.items():
+    for condition, picture in shown.items():
         if "attention" in _kept_of(request, condition):
-            check_attention(model, one["gaps"])
+            check_attention(model, picture["gaps"])
     if sweep is not None:
         check_seeing(model, sweep["blind"])
         check_unedited(model, sweep["drift"], request.lengths[request.target])
@@ -673,10 +696,10 @@ def _seen(model, request, row, pictures, sweep, table, shares):
         effects = _effects(before, sweep["effects"][row], columns)
     return Seen(
         {
-            condition: _pooled(one["logits"][row], columns).numpy()
-            for condition, one in shown.items()
+            condition: _pooled(picture["logits"][row], columns).numpy()
+            for condition, picture in shown.items()
         },
-        {condition: int(one["likeliest"][row]) for condition, one in shown.items()},
+        {condition: int(picture["likeliest"][row]) for condition, picture in shown.items()},
         effects.numpy(),
         {condition: share.numpy() for condition, share in shares.items()},
     )
@@ -686,7 +709,7 @@ def _pooled(logits, columns):
     """Logits of answers, (…, answers), each pooled over its words.
 
     Args:
-        columns: of ``logits``, (…, ids), of each answer.
+        columns: per answer, its columns of ``logits``, (…, ids).
     """
     if all(len(own) == 1 for own in columns):
         return logits[..., [column for (column,) in columns]]
@@ -694,7 +717,7 @@ def _pooled(logits, columns):
 
 
 def _effects(before, effects, columns):
-    """Effects on answers, (variants, answers), from those on tokens.
+    """Effects on answers, (variants, answers), from effects on tokens.
 
     Args:
         before: logits of the target run, (ids,).
@@ -702,7 +725,7 @@ def _effects(before, effects, columns):
         columns: as in `_pooled`.
     """
     single = torch.tensor([len(own) == 1 for own in columns])
-    # An effect on one word is no difference of logits, which would round it.
+    # The effect on a single word is taken as it is: a difference of logits would round it.
     on_first = effects[:, [own[0] for own in columns]]
     if single.all():
         return on_first
@@ -712,29 +735,29 @@ def _effects(before, effects, columns):
 
 
 def _alone(work, store) -> Iterator[tuple[int, int]]:
-    """Measure what shares nothing; yields how many parts are done with, and how many wait for a
-    server."""
+    """Measure what shares no pictures; yields how many parts are dealt with, and how many of them
+    wait for a server."""
     if work.measurement.whole:
         yield 1, _kept(work, work.ready, store)
     elif store:
         for trial in work.missing:
 
             def part(jobs, trial=trial):
-                (found,) = (part for some in work.ready([trial], jobs) for part in some.values())
-                return found
+                (result,) = (part for parts in work.ready([trial], jobs) for part in parts.values())
+                return result
 
             yield 1, _kept(work, part, store, trial)
     else:
         try:
-            for some in work.ready(work.missing, None):
-                work.parts.update(some)
-                yield len(some), 0
+            for parts in work.ready(work.missing, None):
+                work.parts.update(parts)
+                yield len(parts), 0
         except InputError as error:
             work.error = error
 
 
 def _kept(work, compute, store, *trial):
-    """Measure the part of a trial, or of all; 1 if it waits for a server."""
+    """Measure the part of a trial, or of all; returns 1 if it waits for a server, else 0."""
     name = trial[0].name if trial else "all"
     jobs = store and store.jobs(content_hash([work.key, work.unit(name)]))
     try:
@@ -742,7 +765,7 @@ def _kept(work, compute, store, *trial):
     except Pending:
         return 1
     except InputError as error:
-        work.refuse(error, store, *trial)
+        work.refuse(error, store, *trial, late=True)
         return 0
     work.keep(name, part, store)
     _forget(jobs)
@@ -755,7 +778,7 @@ def _forget(jobs):
 
 
 def _errors(own):
-    """What ends the analysis that asks for some measurements, each with its work."""
+    """The errors that end an analysis, given its measurements, each with its work."""
     return [
         work.error for one, work in own if work.error and not isinstance(work.error, one.excused)
     ]

@@ -1,8 +1,8 @@
-"""What is asked of a model, as a value: a function, its arguments, and its trials.
+"""A measurement as a value: a function, its arguments, and its trials.
 
-An analysis declares what it needs as measurements and turns their frames into findings;
-`rgb_circuit.measuring.measure` runs them, all that is asked of a trial together, and keeps what
-they give under `Measurement.key`.
+An analysis declares the measurements that it needs and turns their frames into findings.
+`rgb_circuit.measuring.measure` runs them, all requests for a trial together, and keeps the results
+under `Measurement.key`.
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ if TYPE_CHECKING:
     from ..vlm import Vlm
 
 T = TypeVar("T")
-# What `Measurement.prepare` returns of one that shares nothing: a few trials at a time, trial name
-# → part.
+# `Measurement.prepare` of a measurement that shares no pictures returns this: it yields trial name
+# → part, for a few trials at a time.
 Parts = Callable[[Sequence[Trial], "Jobs | None"], Iterator[dict[str, pd.DataFrame]]]
-# An analysis as steps: it yields what it needs measured, is sent the frames, and returns what it
-# found. The first yield needs no frame, so shards can measure it, each of its own trials
+# An analysis as steps: it yields measurements, is sent their frames, and returns its result. The
+# first yield needs no frame, so that shards can measure it, each for its own trials
 # (`Measurement.only`).
 Steps = Generator[Sequence["Measurement"], list[pd.DataFrame], T]
 
 
 @dataclass(frozen=True)
 class Measurement(ABC):
-    """What is asked of some trials; each trial's part of the frame comes from that trial alone.
+    """A function and its arguments, for some trials; unless `together`, each trial's part of the
+    frame depends on that trial alone.
 
     Attributes:
         trials: in the order of the frame.
         function: a name for files.
-        whole: there is one part, of all trials together.
-        unlike_others: fields that shape no number.
-        excused: refusals that give an empty frame; any other ends the analysis that asks.
+        whole: True if there is one part, for all trials together.
+        unlike_others: fields that change no number.
+        excused: errors that give an empty frame; any other error ends the analysis.
     """
 
     trials: tuple[Trial, ...]
@@ -63,7 +64,7 @@ class Measurement(ABC):
 
     @property
     def key(self) -> str:
-        """The function and a hash of the arguments that shape a part, besides model and trial."""
+        """The function, and a hash of the arguments that change a part, besides model and trial."""
         left_out = {"trials", *self.unlike_others}
         arguments = {
             one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out
@@ -73,22 +74,21 @@ class Measurement(ABC):
         return f"{self.function}-{content_hash(arguments)}"
 
     def only(self, trials: Sequence[Trial]) -> Self:
-        """The same, asked of those of its trials that are among these, by name."""
+        """The same measurement of those of its trials that are among these, by name."""
         names = {trial.name for trial in trials}
         return replace(self, trials=tuple(trial for trial in self.trials if trial.name in names))
 
     @abstractmethod
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Any:
-        """Check what is asked, before any forward.
+        """Check the measurement, before any forward.
 
         Args:
-            jobs: where a server is not waited for, what it was asked for so far.
+            jobs: the jobs that a detached store has handed in so far; else None.
 
         Returns:
-            A function of some trials and, where a server is not waited for, of what it was asked
-            for them: it yields trial name → part, for a few trials at a time. Of a ``whole``
-            measurement a function of that alone, which returns the part. See `OfPictures` for those
-            that share their pictures.
+            A function of some trials and their jobs (or None), which yields trial name → part, for
+            a few trials at a time. For a ``whole`` measurement, a function of the jobs alone, which
+            returns the part. See `OfPictures` for measurements that share their pictures.
         """
 
     def frame(self, parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -97,7 +97,7 @@ class Measurement(ABC):
 
 
 class OfPictures(Measurement):
-    """A measurement of what pictures did inside the model, so that others may share its captures.
+    """A measurement of what pictures do inside the model, whose captures others can share.
 
     Its `prepare` returns a function, trial → `Request`.
     """
@@ -108,27 +108,27 @@ class OfPictures(Measurement):
 
 @dataclass(frozen=True)
 class Request:
-    """What one measurement asks of one trial.
+    """One measurement of one trial.
 
     Attributes:
         trial: as the measurement has it.
-        lengths: condition → tokens of its prompt, of all that is shown, the sources of edits among
-            them.
-        ids: of each answer, the tokens that its words are read at at [end].
-        part: makes the trial's part of what was `Seen`.
-        target: the condition that is patched, if any is.
-        edits: of each variant, made together in one run.
-        kept: how many positions change: those from the first edited one on to [end].
-        looked_at: how many positions of every picture what is written is made of, if more than
-            change.
-        front: how many positions are taken from as far from the first one of a source's prompt that
-            has another length; all others from as far from its end.
+        lengths: condition → number of prompt tokens, for every picture that is shown, the sources
+            of edits among them.
+        ids: per answer, the token ids at which its words are read at [end].
+        part: turns what was `Seen` into the trial's part.
+        target: the condition that is patched, or None.
+        edits: per variant, the edits made together in one run.
+        kept: how many positions change, counted from the first edited one to [end].
+        looked_at: how many positions of every picture the written values depend on, if more than
+            ``kept``.
+        front: if a source's prompt has another length, how many positions line up with it from its
+            first position; all others line up from its end.
         spots: positions as in an edit → token positions of the target's prompt.
-        means: component → a tensor per layer, (1, kept, …), where an edit takes a mean.
+        means: component → a tensor per layer, (1, kept, …), if an edit takes a mean.
         rows: the most variants in one forward, or None for as many as fit.
-        nudge: whether the model is to round otherwise, as in `programs.capture`.
-        masks: condition → which tokens belong to each share of the attention from [end], where
-            these are asked for, as in `programs.patterns.shares`, (shares + 1, positions).
+        nudge: whether the model should round differently, as in `programs.capture`.
+        masks: condition → which tokens belong to each share of the attention from [end], as in
+            `programs.patterns.shares`, (shares + 1, positions); empty if none is needed.
     """
 
     trial: Trial
@@ -148,7 +148,7 @@ class Request:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """All that is shown."""
+        """Every condition that is shown."""
         return tuple(self.lengths)
 
     @property
@@ -159,15 +159,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was measured of one trial.
+    """The results of a `Request`.
 
     Attributes:
-        logits: condition → logits of the answers that were asked for, (answers,), pooled over their
-            words.
+        logits: condition → logits of the request's answers, (answers,), pooled over their words.
         likeliest: condition → the likeliest token id.
         effects: on the logits of these answers, (variants, answers); none without a target.
-        shares: condition → the shares of attention that were asked for, and the entropy over the
-            picture, (layer, head, shares + 1).
+        shares: condition → the request's shares of attention, and the entropy over the picture,
+            (layer, head, shares + 1).
     """
 
     logits: Mapping[str, np.ndarray]
@@ -177,12 +176,12 @@ class Seen:
 
 
 def content_hash(value: object) -> str:
-    """A short hash of what JSON, dataclasses and whole numbers can say."""
+    """A short hash of a value made of JSON types, dataclasses and whole numbers."""
     return hashlib.sha256(json.dumps(value, default=_plain).encode()).hexdigest()[:16]
 
 
 def _plain(value):
     if isinstance(value, Integral):
         return int(value)
-    # What is none of these is refused when the measurement is checked.
+    # Any other type is refused when the measurement is checked.
     return vars(value) if is_dataclass(value) else repr(value)

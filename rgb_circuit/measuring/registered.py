@@ -1,10 +1,10 @@
-"""Whether claims were written down before the trials that test them were looked at.
+"""Whether claims were written down before anyone looked at the trials that test them.
 
-The best of many claims that are tried on the same trials is shown by chance far more often than
-one. So what is claimed goes into a run's manifest before anything is measured, with a hash of
-hypotheses, task and trials; and where a finished run of the same model beside it has some of the
-same trials under other hypotheses, the run is *exploratory*. On trials that nobody looked at it is
-*confirmatory*.
+The best of many claims that are tried on the same trials is shown by chance far more often than a
+single claim. So a run's claims go into its manifest before anything is measured, with a hash of
+hypotheses, task and trials. If a finished run of the same model, in a folder next to it, has some
+of the same trials under other hypotheses, the run is *exploratory*. On trials that no such run
+looked at, it is *confirmatory*.
 
 Source: rule 9 of this project's rules of evidence. Of twenty claims tried on the same trials the
 best is shown in 0.63 of simulations, on fresh trials in 0.05.
@@ -21,17 +21,17 @@ from ..stimuli.tasks import shipped_hypotheses
 from ..task import Task
 from .measurement import content_hash
 
-# What makes a model another one.
+# The keys of a manifest that identify the model.
 MODEL = ("model", "commit", "config", "weights", "dtype")
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What a run's manifest says of its claims, under ``registered``.
+    """The entry ``registered`` of a run's manifest, about its claims.
 
     Attributes:
         hash: of hypotheses, task and trials.
-        file: the text of the file of hypotheses; empty where they are a task's.
+        file: the text of the hypotheses' file; empty if they are a task's.
         after: the names of the folders whose runs had looked at some of the trials under other
             hypotheses.
     """
@@ -42,12 +42,12 @@ class Registered:
 
     @property
     def exploratory(self) -> bool:
-        """Whether trials had been looked at."""
+        """Whether earlier runs had looked at the trials."""
         return bool(self.after)
 
     @property
     def says(self) -> str:
-        """It in a sentence."""
+        """The same in a sentence."""
         if not self.after:
             return (
                 "Confirmatory, as far as the folders beside this one tell: these claims were "
@@ -68,16 +68,17 @@ def claims_of_ones_own(task: Task) -> bool:
 
 
 def claims_hash(task: Task) -> str:
-    """A hash of what a task claims of heads."""
+    """A hash of a task's claims about heads."""
     return content_hash(_claims({"task": task.plain()}))
 
 
 def registered(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's manifest with what is registered of its claims, if it has claims of one's own.
+    """A run's manifest, with the entry ``registered`` if the task has claims that it does not ship
+    with.
 
     Args:
-        folder: of the run; runs are looked for in the folders beside it.
-        manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
+        folder: of the run; other runs are looked for in the folders next to it.
+        manifest: as `rgb_circuit.keeping.manifest.manifest` makes it.
     """
     if not claims_of_ones_own(Task.of_plain(manifest["task"], "the manifest's task")):
         return dict(manifest)
@@ -91,7 +92,7 @@ def registered(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def registered_of(manifest: Mapping[str, Any]) -> Registered | None:
-    """What a manifest says of its claims; None where they are those that a task ships with."""
+    """A manifest's entry about its claims; None if they are those that the task ships with."""
     about = manifest.get("registered")
     return (
         None if about is None else Registered(about["hash"], about["file"], tuple(about["after"]))
@@ -99,7 +100,7 @@ def registered_of(manifest: Mapping[str, Any]) -> Registered | None:
 
 
 def _beside(folder):
-    """The other folders with a manifest."""
+    """The other folders next to this one that have a manifest."""
     folder = folder.resolve()
     return [
         path.parent
@@ -112,15 +113,15 @@ def _looked(other, manifest):
     """Whether a finished run in another folder had the same model, some of the trials, and other
     claims."""
     try:
-        there = read_manifest(other)
+        recorded = read_manifest(other)
     except InputError:
         return False
     return (
-        "finished" in there
-        and "task" in there
-        and all(there.get(name) == manifest.get(name) for name in MODEL)
-        and _claims(there) != _claims(manifest)
-        and not _sources(there["trials"]).isdisjoint(_sources(manifest["trials"]))
+        "finished" in recorded
+        and "task" in recorded
+        and all(recorded.get(name) == manifest.get(name) for name in MODEL)
+        and _claims(recorded) != _claims(manifest)
+        and not _sources(recorded["trials"]).isdisjoint(_sources(manifest["trials"]))
     )
 
 
@@ -129,5 +130,5 @@ def _claims(manifest):
 
 
 def _sources(trials: Sequence[Mapping[str, Any]]) -> set[str]:
-    """What each trial is from: its cluster, or else its pictures."""
+    """The source of each trial: its cluster, or else its pictures."""
     return {trial.get("cluster") or content_hash(trial["pictures"]) for trial in trials}

@@ -1,8 +1,8 @@
 """Planted models with a head that only looks as if it had a role, or that has two.
 
-Each is built on `rgb_circuit.models.planted`; what that cannot say of a part is changed in the
-weights after. The odd tile's colour is carried in what `planted` calls a head's colour slot, and
-written as a matrix of words by colours, in logits.
+Each is built on `rgb_circuit.models.planted`; anything that a `Part` cannot express is changed in
+the weights afterwards. A head carries the odd tile's colour in the colour slot of `planted`. What
+it writes is given as a matrix of words by colours, in logits.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ GRID, HEADS = 6, 4
 COLOR_SLOT = slice(2 * GRID, 2 * GRID + len(WORDS))
 MEAN_SLOT = slice(COLOR_SLOT.stop, COLOR_SLOT.stop + len(WORDS))
 CHANNELS, _ = layout(GRID, HEADS)
-# Where the circuit of `planted` has its own.
+# The places of these heads in the circuit of `planted`.
 POI, EXTRACTOR = (2, 1), (3, 0)
 CIRCUIT: Mapping[Place, str] = {POI: "POI localization", EXTRACTOR: "color extractor"}
 
@@ -28,11 +28,10 @@ CIRCUIT: Mapping[Place, str] = {POI: "POI localization", EXTRACTOR: "color extra
 class Decoy:
     """A planted model and the roles that its heads have.
 
-    Attributes:
-        head: the one that it is about.
-        made: arguments of `planted`.
-        roles: of all heads that have one.
-        change: what is changed in the weights after.
+    head: the head in question.
+    made: arguments of `planted`.
+    roles: of all heads with a role.
+    change: changes the weights afterwards.
     """
 
     head: Place
@@ -43,7 +42,7 @@ class Decoy:
     def build(
         self, noise: float = 0.0, seed: int = 0
     ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-        """model, processor."""
+        """Build the model and its processor."""
         model, processor, _ = planted(noise=noise, seed=seed, decoys=(), **self.made)
         with torch.no_grad():
             self.change(model)
@@ -51,8 +50,7 @@ class Decoy:
 
 
 def slot(model, place: Place, which: slice) -> torch.Tensor:
-    """The columns of a layer's output projection that write what a head carries in one slot,
-    (width, n)."""
+    """The columns of a layer's output projection that write one slot of a head, (width, n)."""
     layer, head = place
     attention = model.model.language_model.layers[layer].self_attn
     first = head * attention.head_dim
@@ -60,7 +58,7 @@ def slot(model, place: Place, which: slice) -> torch.Tensor:
 
 
 def carries_too(model, place: Place, channel: str, which: slice, gain: float) -> None:
-    """Let a head add the colour that it finds in a channel to the answer, besides what it does."""
+    """Let a head also add the colour that it finds in a channel to the answer."""
     layer, head = place
     attention = model.model.language_model.layers[layer].self_attn
     first = head * attention.head_dim
@@ -71,7 +69,7 @@ def carries_too(model, place: Place, channel: str, which: slice, gain: float) ->
 
 
 def writes_as(matrix: torch.Tensor) -> Callable[[Any], None]:
-    """Let the content extractor write (word, colour), in logits."""
+    """Let the content extractor write this matrix, (word, colour), in logits."""
 
     def change(model):
         slot(model, WRITER, COLOR_SLOT)[CHANNELS["answer"]] = PER_LOGIT * matrix
@@ -80,8 +78,8 @@ def writes_as(matrix: torch.Tensor) -> Callable[[Any], None]:
 
 
 def by_measure(measure: Callable[[tuple[int, int, int]], float], size: float) -> torch.Tensor:
-    """(word, colour): what is high in a measure from 0 to 1 raises the words of what is high and
-    lowers the others, and so does what is low; of rank 1."""
+    """A matrix (word, colour) of rank 1: a colour that is high in a measure from 0 to 1 raises the
+    words of high colours and lowers the others; a low colour does the reverse."""
     high = torch.tensor([measure(PALETTE[word]) for word in WORDS]) - 0.5
     return size * high[:, None] * high
 
@@ -95,14 +93,14 @@ def saturation(color) -> float:
 
 
 def families() -> torch.Tensor:
-    """(word, colour): a warm colour raises all warm words, a cool one all cool ones."""
+    """A matrix (word, colour): a warm colour raises all warm words, a cool colour all cool ones."""
     warm = torch.tensor([word in ("red", "orange", "yellow") for word in WORDS])
     cool = torch.tensor([word in ("green", "cyan", "blue", "purple") for word in WORDS])
     return 6.0 * (warm[:, None] & warm | cool[:, None] & cool)
 
 
 def _rows_and_columns(model):
-    """Let one POI head write the row alone, and its twin the column alone."""
+    """Let one POI head write only the row, and its twin only the column."""
     found = CHANNELS["found"]
     slot(model, POI, slice(0, 2 * GRID))[found.start + GRID : found.stop] = 0
     slot(model, COLUMN, slice(0, 2 * GRID))[found.start : found.start + GRID] = 0
@@ -141,7 +139,7 @@ DECOYS: Mapping[str, Decoy] = {
     ),
 }
 
-# Heads that do two things, or half of one.
+# Heads with two functions, or with half of one.
 TWO_THINGS: Mapping[str, Decoy] = {
     "POI and extractor": Decoy(
         POI,
@@ -153,7 +151,7 @@ TWO_THINGS: Mapping[str, Decoy] = {
         POI,
         {},
         {**CIRCUIT, POI: "POI localization + background writer"},
-        # Any more, and the background would win over the odd tile.
+        # With a larger gain the background would win over the odd tile.
         lambda model: carries_too(model, POI, "mean", MEAN_SLOT, 8.0),
     ),
     "extractor and writer": Decoy(

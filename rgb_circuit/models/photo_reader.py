@@ -1,11 +1,12 @@
-"""A planted model that reads photographs: which colour has the vivid object, anywhere on a busy
-picture.
+"""A planted model that reads photographs: it names the colour of the vivid object, anywhere on a
+busy picture.
 
-Built on `rgb_circuit.models.planted`; what that cannot say is changed in the weights after. A
-patch's mean red, green and blue have a *chroma* for each word of ``WORDS``, the word's own minus
-the mean of the other two: 0 of any grey, however noisy. From ``COLORED`` on a patch has the word's
-colour, and from ``VIVID`` on it is marked as well, so that a pale object has a colour and no mark.
-Pictures may have any size, since the processor scales them and cuts out the middle square.
+Built on `rgb_circuit.models.planted`; anything that a `Part` cannot express is changed in the
+weights afterwards. A patch's mean red, green and blue have a *chroma* for each word of ``WORDS``:
+the word's own value minus the mean of the other two, which is 0 for any grey, however noisy. At
+``COLORED`` and above a patch has the word's colour, and at ``VIVID`` and above it is marked as
+well, so a pale object has a colour and no mark. Pictures may have any size, since the processor
+scales them and crops them to the middle square.
 
 | head | looks for | writes |
 |---|---|---|
@@ -29,7 +30,7 @@ from .planted import Part, Place, layout, planted
 WORDS = ("red", "green", "blue")
 BIASED = "red"
 QUESTION = "Which color is the odd color out? Respond in one word"
-# The chroma at which a unit opens, and at which it is fully open.
+# Chroma at which a unit starts to open, and at which it is fully open.
 COLORED, VIVID = (0.25, 0.35), (0.55, 0.65)
 STEEP = 200.0
 # Chroma 0.77 and 0.43.
@@ -53,10 +54,10 @@ def photo_reader(
 
     Args:
         noise, seed: as in `rgb_circuit.models.planted.planted`.
-        gain: by how many logits the carrier raises the object's colour.
-        bias: by how many logits the bias head raises ``BIASED``; below ``gain``, so that the model
-            answers right.
-        vocabulary: another tokenizer than the small one, as in `planted`, which knows the words of
+        gain: how many logits the carrier adds to the object's colour.
+        bias: how many logits the bias head adds to ``BIASED``; below ``gain``, so that the model
+            answers correctly.
+        vocabulary: a tokenizer other than the small one, as in `planted`, that knows the words of
             any question.
 
     Returns:
@@ -100,14 +101,14 @@ def photographs(
     pale: bool = False,
     seed: int = 0,
 ) -> list[Trial]:
-    """Pairs of busy pictures that differ in the object's colour; each answer is right for equally
-    many.
+    """Pairs of busy pictures that differ in the object's colour; each answer is right equally
+    often.
 
     Args:
-        prompt: shown with each.
+        prompt: shown with each picture.
         words: of ``WORDS``, two or more.
-        pale: a pale object of the other colour stands beside, and in the changed picture which of
-            the two is vivid is exchanged: the answer is where one looks.
+        pale: add a pale object of the other colour, and let the two objects swap vividness in the
+            changed picture, so that the answer depends on where the model looks.
         seed: the same seed gives the same pictures.
 
     Returns:
@@ -140,7 +141,7 @@ def photographs(
 
 
 def _background(rng):
-    """A slope of grey from corner to corner under coarse and fine noise, of some width and height,
+    """A grey gradient across the picture under coarse and fine noise, of random width and height,
     (height, width, 3)."""
     width, height = (int(side) for side in rng.integers(180, 320, 2))
     down, across = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
@@ -153,7 +154,7 @@ def _background(rng):
 
 
 def _places(rng):
-    """Two objects in the left and the right half of the middle square, in either order: (left, top,
+    """Boxes in the left and in the right half of the middle square, in random order: (left, top,
     right, bottom), each from 0 to 1."""
     boxes = []
     for left in rng.permutation([0.02, 0.52]):
@@ -175,7 +176,7 @@ def _with_objects(busy, places, objects):
 
 
 def _mark_nothing(layers, channels):
-    """Let the head that averages tiles write nothing, and its layer mark none."""
+    """Let the head that averages tiles write nothing, and its layer mark no tile."""
     attention = layers[0].self_attn
     mean = slice(2 * attention.head_dim, 3 * attention.head_dim)
     attention.o_proj.weight[:, mean] = 0
@@ -183,15 +184,15 @@ def _mark_nothing(layers, channels):
 
 
 def _see_chroma(projector, channels):
-    """The units that read colours, in groups of one per word: each two groups open between two
+    """Set the units that read colours, in groups of one per word; each two groups open between two
     chromas."""
     hidden, out, bias = projector.linear_1, projector.linear_2.weight, projector.linear_2.bias
     units = (out[channels["place"]] == 0).all(0).nonzero().flatten()
     hidden.weight[units], hidden.bias[units] = 0, 0
     out[:, units], bias[channels["color"]] = 0, 0
     axes = torch.tensor([[1.0 if one == other else -0.5 for other in range(3)] for one in range(3)])
-    # Red, green and blue come behind the two constants, half from each of them and half from its
-    # twin.
+    # Red, green and blue come after the two constants; half is read from each of them and half from
+    # its twin.
     twin = (hidden.weight.shape[1] - 2) // 2 + 2
     for number, (edge, sign, span) in enumerate(
         (edge, sign, span) for span in (COLORED, VIVID) for edge, sign in zip(span, (1, -1))

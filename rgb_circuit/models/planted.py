@@ -2,8 +2,8 @@
 
 The class is the ordinary Hugging Face LLaVA. Its heads play the circuit that the RGB game's
 hypothesis describes, next to decoys that pass a naive test and are something else. An analysis that
-misjudges these will misjudge a real model. What is said of colours here goes for whatever else the
-tiles of a `Game` differ in.
+misjudges these will misjudge a real model. Everything about colours here also holds for other
+things in which the tiles of a `Game` differ.
 
 The construction, in the order of the functions below:
 
@@ -20,39 +20,37 @@ The construction, in the order of the functions below:
    codes. Other colours get a mixed code. Tiles that show pictures, as in `SHAPES`, are told apart
    by the convolution already: least squares over their pixels gives a channel per word, and the
    projector passes it on.
-4. **Words.** Every text token is just "text", but the first. An answer channel per colour word
-   feeds the unembedding; "white" has the constant logit ``WHITE``. The question is not read: the
-   odd colour is named whatever is asked.
+4. **Words.** Every text token but the first is just "text". An answer channel per colour word feeds
+   the unembedding; "white" has the constant logit ``WHITE``. The question is not read: the model
+   names the odd colour whatever is asked.
 5. **Noise.** Heads and MLPs without a part get random weights, which read every feature and write
    to all but the constant.
 6. **Heads** (`PARTS`). A head is what it looks for (query), what it carries (value) and where it
-   writes that (output). Keys are the same for all: the place, the oddness mark, and the first
+   writes that (output). Keys are the same for all heads: the place, the oddness mark, and the first
    token, on which a head rests when it finds nothing. Scores differ by ``SHARP`` or more, so a
    pattern is one-hot or uniform up to about e^-SHARP. Keys sit in RoPE's slow planes, which turn by
-   less than 1e-4 over a prompt; the ``FAST`` first planes are left to the noise heads.
+   less than 1e-4 over a prompt; the first ``FAST`` planes are left to the noise heads.
 
    - The mean head, at a tile, averages the colours of the earlier tiles that are not in its row or
-     column (in the first
-     row: of all earlier tiles). Its own tile is never among them.
-   - The POI localization head finds the mark and writes its place at every text token, [end] among
-     them.
+     column (in the first row: of all earlier tiles). Its own tile is never among them.
+   - The POI localization head finds the mark and writes its place at every text token, including
+     [end].
    - The color extractor finds the tile at the place that the POI head wrote, and adds its colour to
      the answer.
-   - The redundant pair does the same at half strength each.
+   - The redundant pair does the same, each head at half strength.
    - The content extractor finds the mark itself and adds the colour there: it needs no POI head.
-   - The background writers find the mark and add the mean that was noted there. With the clean
-     picture's output restored on a plain canvas they raise the background, as a POI head does, and
-     take no part in localization.
+   - The background writers find the mark and add the mean noted there. With the clean picture's
+     output restored on a plain canvas they raise the background, as a POI head does, and take no
+     part in localization.
    - The suppressor finds the mark and lowers the colour there, so that its output too moves "odd −
      background".
-   - The idle watcher finds the mark and writes where nothing reads.
-7. **Mark.** The MLP in the mean head's layer marks a tile as odd where one colour holds most of the
-   mean and the tile has
-   another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL − ODD_FROM), 0, 1),
-   each clip from two steep silu units.
+   - The idle watcher finds the mark and writes to channels that nothing reads.
+7. **Mark.** The MLP in the mean head's layer marks a tile as odd if one colour holds most of the
+   mean and the tile has another: mark = Σ over colours of clip((mean − own − ODD_FROM) / (ODD_FULL
+   − ODD_FROM), 0, 1), each clip from two steep silu units.
 
 A tile at (0, 0) cannot be odd: nothing comes before it, so (0, 1) gets the mark and the answer is
-the background. Every other tile is answered right, for all pairs of ``WORDS`` and all five
+the background. Every other tile is answered correctly, for all pairs of ``WORDS`` and all five
 conditions of `rgb_trial`.
 """
 
@@ -79,24 +77,23 @@ from . import small
 CONSTANT = 1024.0
 SHARP = 15.0
 FAST = 7
-# With (0, 1) odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is
+# If (0, 1) is odd, half of the mean at (0, 2) is the odd colour; at an odd tile all of the mean is
 # the background.
 ODD_FROM, ODD_FULL = 0.6, 0.9
 STEEP = 200.0
-# The answer is small beside the other features, so that noise shows in the logits before it breaks
-# the circuit.
+# The answer is small relative to the other features, so that noise shows in the logits before it
+# breaks the circuit.
 PER_LOGIT = 0.03
 WHITE = 5.0
 OTHER_TOKENS = -20.0
-# Noise heads look sharply, so that some of them notice the odd tile.
+# Noise heads attend sharply, so that some of them notice the odd tile.
 NOISE_LOOK, NOISE_READ = 1.0, 0.5
-# About the most at which the game is nearly always won.
+# About the largest noise at which the game is nearly always won.
 MODERATE_NOISE = 0.02
 
-# Channels that only parts of `UNKIND` need.
+# Channels that only some parts of `UNKIND` need.
 FURTHER = ("handed", "white", "cue", "noted", "line", "summary", "gate")
-# A head that looks at some tiles more than at others looks at them little, so that its attention
-# can vary much.
+# A head with uneven attention gives tiles little attention, so that it can vary much.
 LOOKS_LITTLE = -3.0
 
 WORDS = small.COLORS
@@ -108,11 +105,11 @@ class Game:
     """Odd one out, by what tiles show.
 
     Attributes:
-        question: that answers are read behind.
-        words: of what tiles show, in the order of their channels.
-        nothing: the answer where no tile is odd.
-        differ_in: what tiles differ in, as parts and roles have it in their names.
-        tile: word, pixels per side → what such a tile shows; None where tiles are plain colours.
+        question: the question before the answers.
+        words: for what tiles show, in the order of their channels.
+        nothing: the answer if no tile is odd.
+        differ_in: what tiles differ in, as in the names of parts and roles.
+        tile: word, pixels per side → the picture of such a tile; None if tiles are plain colours.
     """
 
     question: str = ODD_QUESTION
@@ -143,20 +140,20 @@ class Part:
         name, role: as in the truth frame; roles are those of `analyses.roles`.
         looks_for: "other tiles" (from a tile), "mark" (the odd tile), "found" (the place that the
             POI head wrote); "found unless answered" (only while no colour is in the answer), "found
-            or canvas" (all tiles, where no place was written), "canvas unless found" (all tiles, as
-            long as no place was written), "mark from cue" (the odd tile, from the question's first
-            word alone), "cue" (the question's first word), "own line" (from the word that stands
-            for a row of tiles, this row, and in it the odd tile), "found line" and "handed line"
-            (the word of the row that was found or handed on), "found row" (the row that was found,
-            and in it the odd tile) or "canvas if gate" (all tiles where the gate is open, the odd
-            one most).
+            or canvas" (all tiles, if no place was written), "canvas unless found" (all tiles, as
+            long as no place was written), "mark from cue" (the odd tile, but only from the
+            question's first word), "cue" (the question's first word), "own line" (from the word
+            that stands for a row of tiles: this row, and in it the odd tile), "found line" and
+            "handed line" (the word of the row that was found or handed on), "found row" (the row
+            that was found, and in it the odd tile) or "canvas if gate" (all tiles if the gate is
+            open, the odd tile most).
         carries, writes_to: channels of `layout`; a word of the game is that word's channel of
             "answer".
-        gain: how often the carried vector is added; for "answer", "white" and "noted", in logits.
-        colors: the colours that it carries; all where empty.
-        variation: coefficient of variation of the attention that "found" puts on a tile, over
-            tiles; the mean over tiles has the gain. Noise is kept out of what it looks by, since
-            attention that is far from full follows the least of it.
+        gain: factor of the carried vector; for "answer", "white" and "noted", in logits.
+        colors: the colours that it carries; all if empty.
+        variation: coefficient of variation, over tiles, of the attention that "found" puts on a
+            tile; the mean over tiles has the gain. The features that its query and key read are
+            kept free of noise, since attention that is far from full follows the least of it.
     """
 
     name: str
@@ -186,7 +183,7 @@ PARTS: Mapping[str, Part] = {
     "suppressor": Part("suppressor", "none", "mark", "color", "answer", -2.0),
     "idle_watcher": Part("idle watcher", "none", "mark", "color", "idle", 1.0),
 }
-# What models of life have and the kind ones lack; placed with ``more``.
+# Parts that real models have and the kind models lack; placed with ``more``.
 UNKIND: Mapping[str, Part] = {
     "backup": Part("backup", "none", "found unless answered", "color", "answer", 8.0),
     "resting_extractor": Part(
@@ -200,7 +197,7 @@ UNKIND: Mapping[str, Part] = {
     "oddness": Part("oddness", "oddness", "mark", "mark", "white", -4.0),
     "fixed_word": Part("fixed word", "none", "mark", "mark", "blue", 3.0),
     "second_reader": Part("second reader", "background writer", "found", "mean", "answer", 2.0),
-    # A circuit at the question's first word, of which [end] is told the colour alone.
+    # A circuit at the question's first word, which tells [end] only the colour.
     "early_poi": Part(
         "early POI localization", "POI localization", "mark from cue", "place", "found", 1.0
     ),
@@ -208,13 +205,13 @@ UNKIND: Mapping[str, Part] = {
         "early color extractor", "color extractor", "found", "color", "noted", 10.0
     ),
     "carrier": Part("carrier", "none", "cue", "noted", "answer", 1.0),
-    # Words of the question stand for rows of tiles: they are told what is in the row, and which row
-    # it is.
+    # Words of the question stand for rows of tiles: they get what is in the row, and which row it
+    # is.
     "summary": Part("row summary", "none", "own line", "color", "summary", 1.0),
     "summary_reader": Part("reader of summaries", "none", "found line", "summary", "answer", 6.0),
     "line_relay": Part("relay by text", "none", "handed line", "line", "found", 1.0),
     "row_reader": Part("reader of a row", "color extractor", "found row", "color", "answer", 10.0),
-    # It says that a tile is odd, and not where.
+    # It says that a tile is odd, but not where.
     "gate": Part("existence gate", "none", "mark", "mark", "gate", 1.0),
     "gated_reader": Part(
         "gated reader", "color extractor", "canvas if gate", "color", "answer", 10.0
@@ -226,7 +223,7 @@ DECOYS = tuple(part for part in PARTS if part not in CIRCUIT)
 
 @dataclass(frozen=True)
 class Placement:
-    """Where each part sits, as (layer, head) from 0; ``redundant_pair`` holds two places.
+    """The place of each part, as (layer, head) from 0; ``redundant_pair`` holds two places.
 
     The mean head comes first (its layer's MLP marks the odd tile), then the POI head, then the
     extractors that read its place. The early background writer sits in a layer before the color
@@ -275,36 +272,36 @@ def planted(
     """A LLaVA with a known circuit, its processor, and the truth about its heads.
 
     It plays the RGB game, or another, without error for every pair of its words and every tile but
-    (0, 0), whichever decoys are in.
+    (0, 0), whichever decoys it has.
 
     Args:
         grid: tiles per side, one image token each; tried from 3 to 24.
         tile_px: side of a tile in pixels.
         layers, heads, kv_heads: of the language model; ``kv_heads`` defaults to ``heads``. A head's
-            width is 2 · ``grid`` + 16.
-        placement: where each part sits; see also `random_placement`.
-        decoys: which of `DECOYS` are in.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
-            deviation in units of the `gap`: what is much for a circuit of one reader is little for
-            one of four.
-        seed: of the noise, and of where a head with ``variation`` looks more and less.
-        without: "poi" or "extractor", of the circuit, where parts of ``more`` do their work.
+            width is 2 · ``grid`` plus 2 per word of the game, and 2 more with a cue or lines.
+        placement: the place of each part; see also `random_placement`.
+        decoys: the members of `DECOYS` to include.
+        noise: roughly what a head or MLP without a part adds to a word's logit, as a standard
+            deviation in units of the `gap`: noise that is large for a circuit of one reader is
+            small for a circuit of four.
+        seed: of the noise, and of the uneven attention of heads with ``variation``.
+        without: "poi" or "extractor" of the circuit to leave out, if parts of ``more`` replace it.
         more: further parts, each with its place as (layer, head); see `UNKIND`.
-        likeness: how much of a colour word's logit goes to the words like it (and, if they are
-            opposite, is taken from them): the word's gets all, another's ``likeness`` · the cosine
-            of their red, green, blue, each from −1 to 1.
-        vocabulary: another tokenizer than the small one. Its answers are what it begins a colour
-            word with after the game's prompt.
-        palette: what the colour words look like.
-        game: that it plays, such as `SHAPES`.
+        likeness: how much of a colour word's logit goes to similar words (and is taken from
+            opposite ones): another word gets ``likeness`` · the cosine of their red, green, blue,
+            each from −1 to 1.
+        vocabulary: a tokenizer other than the small one. Its answers are the first tokens of colour
+            words after the game's prompt.
+        palette: the colours of the words.
+        game: the game to play, such as `SHAPES`.
 
     Returns:
         model, processor, and a frame with a row per head: ``layer, head, role, name``. ``role`` is
-        one of "color extractor", "POI localization", "background writer", "none", or of a part of
+        "color extractor", "POI localization", "background writer", "none", or the role of a part of
         ``more``; ``name`` tells the parts apart ("mean", "suppressor", … or "none").
 
     Raises:
-        InputError: sizes that no model can have, an unknown decoy, or a placement that is off the
+        InputError: sizes that no model can have, an unknown decoy, a placement that is off the
             model, double, or out of order, or tiles that no linear readout tells apart.
     """
     kv_heads = heads if kv_heads is None else kv_heads
@@ -321,7 +318,7 @@ def planted(
         or (name == "line" and any(part.looks_for == "found row" for part, _ in more))
     )
     channels, width = layout(grid, heads, further, len(game.words))
-    # A cue and lines each take a slow plane of their own.
+    # A cue and lines take a slow plane each.
     d_head = 2 * grid + 2 * len(game.words) + 2 * ("cue" in channels or "line" in channels)
 
     known = vocabulary or small.tokenizer((game.question, *game.words, game.nothing))
@@ -354,10 +351,11 @@ def gap(
     more: Sequence[tuple[Part, Place]] = (),
     words: int = len(WORDS),
 ) -> float:
-    """By how many logits the odd word falls when its tile is recolored or erased: what all readers
-    of its colour add, without noise.
+    """How many logits the odd word falls by when its tile is recolored or erased: the sum over all
+    readers of its colour, without noise.
 
-    A backup adds nothing while others do; of a reader of some colours it is the mean over all.
+    A backup counts as nothing, since it adds nothing while others do; a reader of some colours
+    counts with its mean over all.
     """
     names = [part for part in (*CIRCUIT, *decoys) if part not in without]
     parts = [PARTS[name] for name in names for _ in range(2 if name == "redundant_pair" else 1)]
@@ -379,7 +377,7 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
             "Placement(…)"
         )
     mean, poi, extractor, late = sorted(draw.sample(range(layers), 4))
-    # Part → layers that it may sit in; the parts with the least choice draw first.
+    # Part → layers that it may sit in; the parts with the fewest choices draw first.
     after_mean, after_poi = range(mean + 1, layers), range(poi + 1, layers)
     allowed: dict[str, Sequence[int]] = dict(
         mean=[mean], poi=[poi], extractor=[extractor], late_background_writer=[late]
@@ -411,16 +409,16 @@ def random_placement(layers: int, heads: int, seed: int = 0) -> Placement:
 def layout(
     grid: int, multiple: int = 1, further: Sequence[str] = (), colors: int = len(WORDS)
 ) -> tuple[dict[str, slice], int]:
-    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``;
-    channels left over stay unread).
+    """Channels of the residual stream by feature, and its width (a multiple of ``multiple``; the
+    remaining channels stay unread).
 
     ``text`` is 1 at text tokens, ``bos`` at the first token; ``place`` (rows, then columns),
-    ``color``, ``mean`` (of other tiles) and ``mark`` (of oddness) live at image tokens; ``found``
-    (a place), ``answer`` (a channel per colour word) and ``idle`` (read by nothing) at text tokens.
-    ``further``: which of `FURTHER` come after these: ``handed`` (a place), ``white`` (the answer
-    for nothing), ``cue`` (1 at the question's first word), ``noted`` (a colour), ``line`` (the row
-    that a word of the question stands for), ``summary`` (the colour in that row) and ``gate`` (open
-    where a tile is odd) at text tokens. ``colors``: how many words there are.
+    ``color``, ``mean`` (of other tiles) and ``mark`` (of oddness) are at image tokens; ``found`` (a
+    place), ``answer`` (a channel per colour word) and ``idle`` (never read) at text tokens.
+    ``further``: the members of `FURTHER` that come after these: ``handed`` (a place), ``white``
+    (the answer for nothing), ``cue`` (1 at the question's first word), ``noted`` (a colour),
+    ``line`` (the row that a word of the question stands for), ``summary`` (the colour in that row)
+    and ``gate`` (open if a tile is odd) at text tokens. ``colors``: the number of words.
     """
     sizes = dict(constant=1, text=1, bos=1)
     sizes |= dict(place=2 * grid, color=colors, mean=colors, mark=1)
@@ -431,11 +429,11 @@ def layout(
 
 
 def side_by_side(sizes: Mapping[str, int], multiple: int) -> tuple[dict[str, slice], int]:
-    """Channels by feature, one behind the other in order, and the width, that multiple of a number
-    which holds them all.
+    """Channels by feature, one after the other, and the width: the smallest multiple of
+    ``multiple`` that holds them all.
 
     Args:
-        sizes: feature → channels that it takes.
+        sizes: feature → its number of channels.
     """
     channels, start = {}, 0
     for name, size in sizes.items():
@@ -447,8 +445,8 @@ def side_by_side(sizes: Mapping[str, int], multiple: int) -> tuple[dict[str, sli
 def bare_head(
     attention, head: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The weights of a head that does nothing yet, to be written to: its query, key and value,
-    (d_head, width) each, and its output, (width, d_head). Every head has keys of its own."""
+    """The zeroed weights of a head, to be written to: its query, key and value, (d_head, width)
+    each, and its output, (width, d_head). Every head has its own keys."""
     rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
     query, key, value = (
         projection.weight[rows]
@@ -461,7 +459,7 @@ def bare_head(
 
 
 def set_norms(text, channels) -> None:
-    """Make every norm the identity on the features, and the constant 1."""
+    """Make every norm the identity on the features, and set the constant to 1."""
     norms = [
         norm
         for layer in text.layers
@@ -477,9 +475,9 @@ class Readout:
     """How tiles are told apart.
 
     Attributes:
-        weights, offsets: of a tile's pixels, 0 to 1, for its features: (feature, 3, px, px),
+        weights, offsets: from a tile's pixels, 0 to 1, to its features: (feature, 3, px, px),
             (feature,).
-        lines: along which the projector reads them, (line, feature).
+        lines: the directions in which the projector reads the features, (line, feature).
         seen: the features of each word's tile, (word, feature).
     """
 
@@ -490,7 +488,7 @@ class Readout:
 
 
 def _looks(game, palette, px) -> torch.Tensor:
-    """What a tile of each word shows, 0 to 255: its colour, (word, 3), or its pixels, (word, 3, px,
+    """The look of each word's tile, 0 to 255: its colour, (word, 3), or its pixels, (word, 3, px,
     px)."""
     if game.tile is None:
         return torch.tensor([palette[word] for word in game.words])
@@ -499,8 +497,8 @@ def _looks(game, palette, px) -> torch.Tensor:
 
 
 def readout_of(looks, px) -> Readout:
-    """Colours: red, green and blue, and lines that tell the words apart. Pictures: a feature per
-    word."""
+    """For colours: red, green and blue, and lines that tell the words apart. For pictures: a
+    feature per word."""
     if looks.ndim == 2:
         weights = torch.eye(3, dtype=torch.float64)[:, :, None, None].expand(3, 3, px, px) / px**2
         return Readout(weights, torch.zeros(3), _color_lines(), looks.double() / 255)
@@ -533,8 +531,7 @@ def blank(
     kv_heads: int,
     d_head: int,
 ) -> LlavaForConditionalGeneration:
-    """A LLaVA that reads what tiles show into its channels, and whose language model does nothing
-    yet.
+    """A LLaVA that reads its tiles into its channels, and whose language model does nothing yet.
 
     Args:
         channels, width: of the residual stream, by feature.
@@ -581,7 +578,7 @@ def set_vision(tower, grid, image_processor, readout) -> None:
         tower.embeddings.patch_embedding.weight,
     )
     table[:, 0], table[:, 1] = CONSTANT, -CONSTANT
-    # Undo the processor's normalisation, so that a feature is of pixels from 0 to 1.
+    # Undo the processor's normalisation, so that features come from pixels between 0 and 1.
     mean, std = (
         torch.tensor(of, dtype=torch.float64)
         for of in (image_processor.image_mean, image_processor.image_std)
@@ -597,11 +594,11 @@ def set_vision(tower, grid, image_processor, readout) -> None:
 
 
 def set_projector(projector, channels, grid, readout) -> None:
-    """What a tile shows → one-hot word, place → place; hidden units: the readout's lines, places,
-    then the same with opposite inputs."""
+    """Map a tile's features to a one-hot word, and place to place. Hidden units: the readout's
+    lines, places, then the same with opposite inputs."""
     lines, places = readout.lines, torch.eye(2 * grid)
     weights = torch.block_diag(lines, places)
-    # Half from the feature, half from its twin.
+    # Read half from the feature, half from its twin.
     read = torch.cat([torch.zeros(len(weights), 2), weights / 2, -weights / 2], dim=1)
     positive, negative = slice(0, len(weights)), slice(len(weights), 2 * len(weights))
     projector.linear_1.weight[positive] = read
@@ -613,7 +610,7 @@ def set_projector(projector, channels, grid, readout) -> None:
     out[channels["place"], negative.start + len(lines) : negative.stop] = -places
     along = readout.seen.double() @ lines.T.double()
     units = torch.cat([gelu(along), gelu(-along), torch.ones(len(along), 1)], dim=1)
-    # (unit, word); pinv picks the smallest, and so smoothest, of the exact solutions.
+    # (unit, word); pinv picks the smallest, and so the smoothest, of the exact solutions.
     code = torch.linalg.pinv(units).float()
     out[channels["color"], positive.start : positive.start + len(lines)] = code[: len(lines)].T
     out[channels["color"], negative.start : negative.start + len(lines)] = code[len(lines) : -1].T
@@ -621,7 +618,7 @@ def set_projector(projector, channels, grid, readout) -> None:
 
 
 def _color_lines() -> torch.Tensor:
-    """(line, 3): the 13 lines through the centre of a 3 × 3 × 3 cube, more than 8 colours need, so
+    """The 13 lines through the centre of a 3 × 3 × 3 cube, (line, 3): more than 8 colours need, so
     that the fit is smooth."""
     steps = torch.tensor([-1.0, 0.0, 1.0])
     lines = torch.cartesian_prod(steps, steps, steps)
@@ -659,7 +656,7 @@ def _set_words(model, channels, tokenizer, likeness, looks, game):
 
 
 def _set_lines(model, channels, tokenizer, question):
-    """Let the question's first words, each once, stand for the rows of tiles."""
+    """Let the question's first words, without repeats, stand for the rows of tiles."""
     if "line" not in channels:
         return
     ids = list(dict.fromkeys(tokenizer(question, add_special_tokens=False)["input_ids"]))
@@ -673,14 +670,14 @@ def _set_lines(model, channels, tokenizer, question):
 
 
 def _likeness(looks) -> torch.Tensor:
-    """(word, word): the cosine of their tiles around grey, 0 for a word with itself."""
+    """The cosine of two words' tiles around grey, (word, word); 0 for a word with itself."""
     colors = torch.nn.functional.normalize(looks.flatten(1) / 127.5 - 1, dim=1)
     return (colors @ colors.T).fill_diagonal_(0)
 
 
 def set_noise(layer, channels, noise, kept_clear, generator) -> None:
-    """Random weights for a whole layer, ``noise`` in logits; those of planted heads and of the
-    marking MLP are overwritten. Nothing is written to the channels ``kept_clear``."""
+    """Give a whole layer random weights, ``noise`` in logits; planted heads and the marking MLP
+    overwrite theirs. Nothing is written to the channels ``kept_clear``."""
     if noise == 0:
         return
     attention, mlp = layer.self_attn, layer.mlp
@@ -692,7 +689,7 @@ def set_noise(layer, channels, noise, kept_clear, generator) -> None:
         size = NOISE_LOOK if projection in look else NOISE_READ
         projection.weight.copy_(torch.randn(projection.weight.shape, generator=generator) * size)
     for projection in (attention.v_proj, mlp.up_proj):
-        # What is the same in every picture would shift the logits by a constant.
+        # A feature that is the same in every picture would shift the logits by a constant.
         for flag in ("constant", "text", "bos"):
             projection.weight[:, channels[flag]] = 0
     for projection, fan_in in (
@@ -705,14 +702,14 @@ def set_noise(layer, channels, noise, kept_clear, generator) -> None:
             * PER_LOGIT
             / fan_in**0.5
         )
-        # The constant always, for the norms are linear only while it is.
+        # ``kept_clear`` always has the constant: the norms are linear only while it is.
         for name in kept_clear:
             projection.weight[channels[name]] = 0
 
 
 def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, seed, words):
-    """Write the planted heads of one layer; heads that share keys and values get all that any of
-    them needs."""
+    """Write the planted heads of one layer. Heads that share keys and values get the union of what
+    each needs."""
     d_head = attention.head_dim
     half = d_head // 2
     slow = torch.tensor([*range(FAST, half), *range(half + FAST, d_head)])
@@ -723,7 +720,7 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         "color": slice(2 * grid, colors),
         "mean": slice(colors, colors + len(words)),
     }
-    # No head that shares keys and values with these carries a place or a colour (`_placed`).
+    # Heads that share keys and values with these carry neither place nor colour (`_placed`).
     carried |= {"handed": carried["place"], "noted": carried["color"], "mark": slice(0, 1)}
     carried |= {"line": slice(0, grid), "summary": carried["color"]}
     queries, keys, values = (
@@ -732,7 +729,7 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
     )
     outputs = attention.o_proj.weight.view(attention.o_proj.weight.shape[0], -1, d_head)
     group_size = len(queries) // kv_heads
-    # Attention divides scores by this.
+    # Attention divides scores by this factor.
     scale = d_head**0.5
 
     for group in {head // group_size for head in parts}:
@@ -751,7 +748,7 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
         features = value.stop - value.start
         values[head // group_size, value, channels[part.carries]] = torch.eye(features)
         outputs[:, head] = 0
-        # What was noted is in logits already.
+        # A noted colour is already in logits.
         in_logits = (
             part.writes_to in ("answer", "white", "noted", *words) and part.carries != "noted"
         )
@@ -779,14 +776,14 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             rows = slice(channels["place"].start, channels["place"].start + grid)
             query[place[:grid], rows] = 3 * SHARP * scale
             query[place, channels["place"]] -= 2 * SHARP * scale * torch.eye(2 * grid)
-            # Text finds nothing, or it would be marked: it has a mean and no colour.
+            # Text finds nothing; otherwise it would be marked, since it has a mean and no colour.
             query[bos, channels["text"]] = SHARP * scale
         elif part.looks_for == "mark":
             # Odd tile 2 · SHARP, first token SHARP, others 0; an image token finds nothing.
             query[mark, channels["text"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "mark from cue":
-            # As "mark", from the question's first word; other tokens find nothing.
+            # Like "mark", from the question's first word; other tokens find nothing.
             query[mark, channels["cue"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "cue":
@@ -794,8 +791,9 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[slow[2 * grid + 2], channels["constant"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "own line":
-            # From a word that stands for a row: its tiles 3 · SHARP, the odd one 5 · SHARP, one
-            # elsewhere 2 · SHARP, first token SHARP, words less. Other tokens find nothing.
+            # From a word that stands for a row: its tiles 3 · SHARP, the odd one 5 · SHARP, an odd
+            # tile in another row 2 · SHARP, first token SHARP, words less. Other tokens find
+            # nothing.
             query[place[:grid], channels["line"]] = 3 * SHARP * scale * torch.eye(grid)
             query[mark, channels["line"]] = 2 * SHARP * scale
             query[slow[2 * grid + 3], channels["line"]] = -6 * SHARP * scale
@@ -820,12 +818,13 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[slow[2 * grid + 3], channels["text"]] = -4 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "canvas if gate":
-            # With the gate open the odd tile 4 · SHARP and any other 2 · SHARP, first token SHARP.
+            # With the gate open the odd tile gets 4 · SHARP, any other 2 · SHARP, first token
+            # SHARP.
             query[place[:grid], channels["gate"]] = 2 * SHARP * scale
             query[mark, channels["gate"]] = 2 * SHARP * scale
             query[bos, channels["constant"]] = SHARP * scale
         elif part.looks_for == "canvas unless found":
-            # Any tile SHARP, first token 0, or 4 · SHARP where a place was written (its rows sum to
+            # Any tile SHARP, first token 0, or 4 · SHARP if a place was written (its rows sum to
             # 1); for text only.
             query[place[:grid], channels["text"]] = SHARP * scale
             query[bos, slice(channels["found"].start, channels["found"].start + grid)] = (
@@ -837,8 +836,8 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[place[:grid], channels["text"]] = 1.5 * SHARP * scale
         elif weights is not None:
-            # The found tile 3 · SHARP and a little less, first token 3 · SHARP, in its row or
-            # column half of that.
+            # The found tile 3 · SHARP minus a little, first token 3 · SHARP, in its row or column
+            # half of that.
             query[place, channels["found"]] = torch.diag(1.5 * SHARP + weights) * scale
             query[bos, channels["constant"]] = 3 * SHARP * scale
         else:
@@ -847,16 +846,16 @@ def _set_heads(attention, parts: Mapping[int, Part], channels, grid, kv_heads, s
             query[place, channels["found"]] = 2 * SHARP * scale * torch.eye(2 * grid)
             query[bos, channels["constant"]] = 3 * SHARP * scale
             if part.looks_for == "found unless answered":
-                # Five logits in the answer send it back to the first token; one or two, as noise
-                # writes, change nothing.
+                # Five logits in the answer send it back to the first token; one or two, as from
+                # noise, change nothing.
                 query[bos, channels["answer"]] = 0.6 * SHARP * scale / PER_LOGIT
 
 
 def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
-    """(2 · grid,): what a row and a column add to the score of the found tile against the first
-    token; and the mean attention."""
+    """The score that a row and a column add to the found tile relative to the first token, (2 ·
+    grid,); and the mean attention."""
     draw = torch.Generator().manual_seed(1000 * seed + sum(map(ord, part.name)))
-    # Not every draw can vary so much before its best tiles have all of the attention.
+    # With some draws attention cannot vary so much before the best tiles have all of it.
     for _ in range(50):
         drawn = torch.randn(2 * grid, generator=draw, dtype=torch.float64)
         low, high = 0.0, 4.0
@@ -872,7 +871,7 @@ def _uneven(part, grid, seed) -> tuple[torch.Tensor, float]:
 
 
 def _attention(drawn, stretch):
-    """(grid, grid): on a found tile, from what its row and its column add."""
+    """Attention on a found tile, from the scores of its row and its column, (grid, grid)."""
     rows, columns = (LOOKS_LITTLE / 2 + stretch * drawn).reshape(2, -1)
     return torch.sigmoid(rows[:, None] + columns)
 
@@ -900,7 +899,7 @@ def _set_mark(mlp, channels):
 def _placed(
     placement, decoys, layers, heads, kv_heads, grid, without=(), more=()
 ) -> list[tuple[Part, Place]]:
-    """The parts that are in, with their places; checked."""
+    """The included parts with their places, after checks."""
     if grid < 3:
         raise InputError(
             f"grid is {grid}, which leaves too few tiles to tell the background by; use grid=3 or "

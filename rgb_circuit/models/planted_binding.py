@@ -1,17 +1,17 @@
 """A planted circuit that tells which colour a shape has: the role of every head is known.
 
-It answers `rgb_circuit.stimuli.tasks.binding`, asked plainly or by its short template, without
-error. What a cell shows is told as in `rgb_circuit.models.planted_relation`; what is new:
+It answers `rgb_circuit.stimuli.tasks.binding` without error, with the plain and with the short
+template. It reads cells as `rgb_circuit.models.planted_relation` does. New are:
 
 1. **Bound at the name.** A finder looks from the question's name of a shape at that shape and
-   writes its colour there. Feature binders bring the colour from the name to the answer: where they
-   look is the same in every picture.
+   writes its colour there. Feature binders bring the colour from the name to the answer; they look
+   at the same token in every picture.
 2. **Bound by place.** A question reader tells [end] the name, and each place binder looks from
    there at the shape and reads the colour that it finds.
 
-The lister raises the colours of both shapes alike, the looker looks where place binders do and
-writes where nothing reads, the prejudiced head brings a colour of its own for each name, the
-suppressor lowers the right colour, and the fixed word says "red" whatever there is.
+The lister raises the colours of both shapes equally. The looker looks where place binders do and
+writes to channels that nothing reads. The prejudiced head adds a fixed colour for each name, the
+suppressor lowers the right colour, and the fixed word always says "red".
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from .planted_counting import HEADS, SHAPE, truth
 from .planted_relation import LOOKS, NAMES, readout_of_things, set_words
 
 COLORS = tuple(PALETTE)
-# Noise is kept out of what heads look by.
+# Features that queries and keys read are kept free of noise.
 KEPT_CLEAR = ("constant", "text", "bos", "color", "names", "bound", "asked")
 
 
@@ -39,11 +39,11 @@ class Part:
 
     Attributes:
         name, role: as in the truth frame.
-        looks_for: "names" (from the name) or "asked" (from [end]), the cell with that shape; "any
-            thing" (both shapes alike), "name" (the question's) or "any word".
-        carries, writes_to: channels of `layout`; "hue" that is carried is the colour of what a cell
-            shows, and a colour that is written to is its channel of "answer".
-        gain: how often the carried vector is added; for the answer, in logits.
+        looks_for: "names" (from the name) or "asked" (from [end]): the cell with that shape; "any
+            thing" (both shapes equally), "name" (the question's) or "any word".
+        carries, writes_to: channels of `layout`; carried "hue" is the colour of what a cell shows,
+            and a written colour is its channel of "answer".
+        gain: factor of the carried vector; for the answer, in logits.
     """
 
     name: str
@@ -72,12 +72,12 @@ PARTS: Mapping[Place, Part] = {
 def planted_binding(
     *, grid: int = 6, tile_px: int = 4, noise: float = 0.0, seed: int = 0
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
-    """A LLaVA that tells the colours of shapes with a known circuit, its processor, and what its
-    heads are.
+    """A LLaVA that tells the colours of shapes with a known circuit, its processor, and the truth
+    about its heads.
 
     Args:
         grid, tile_px: as in `rgb_circuit.models.planted_counting.planted_counting`.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
+        noise: roughly what a head or MLP without a part adds to a word's logit, as a standard
             deviation in units of what there is to restore.
         seed: of the noise.
 
@@ -105,9 +105,9 @@ def planted_binding(
 def layout(grid: int) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width, a multiple of the number of heads.
 
-    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) live at
-    image tokens; ``names`` (of a shape) and ``bound`` (its colour) at the name; ``asked``
-    (a shape) and ``answer`` at [end].
+    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) are at image
+    tokens; ``names`` (of a shape) and ``bound`` (its colour) at the name; ``asked`` (a shape) and
+    ``answer`` at [end].
     """
     sizes = dict(constant=1, text=1, bos=1, place=2 * grid, color=len(LOOKS) + 1)
     sizes |= dict(names=len(NAMES), asked=len(NAMES))
@@ -116,13 +116,13 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
 
 
 def _set_head(attention, head, part, channels):
-    """What a head looks for, carries and writes. Keys sit in RoPE's slow planes: shapes, one for
-    what is looked for by itself, and the first token, on which a head rests that finds nothing."""
+    """Write what a head looks for, carries and writes. Keys sit in RoPE's slow planes: shapes, one
+    plane for every other search, and the first token, on which a head rests if it finds nothing."""
     d_head = attention.head_dim
     shapes, alone, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
     query, key, value, output = bare_head(attention, head)
     things = slice(channels["color"].start, channels["color"].stop - 1)
-    # Attention divides scores by this.
+    # Attention divides scores by this factor.
     sharp = SHARP * d_head**0.5
     key[bos, channels["bos"]] = 1
     query[bos, channels["constant"]] = sharp

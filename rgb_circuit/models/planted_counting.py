@@ -1,20 +1,20 @@
 """A planted circuit that counts: a LLaVA whose weights are set by hand, so that every head's role
 is known.
 
-It answers `rgb_circuit.stimuli.tasks.counting`, asked plainly or by its short template, without
-error. Residual stream, vision tower, projector and noise are those of `rgb_circuit.models.planted`;
-what is new, in the order of the functions below:
+It answers `rgb_circuit.stimuli.tasks.counting` without error, with the plain and with the short
+template. Residual stream, vision tower, projector and noise are those of
+`rgb_circuit.models.planted`. New are, in the order of the functions below:
 
-1. **What a cell shows**: a dot of one of the palette's colours, or nothing.
-2. **Counting is attention that is shared out.** A head that looks at every dot alike, and at the
-   first token ``REST`` times as much as at a dot, gives n dots the share n / (n + REST). The MLP of
-   its layer turns the share into the number, with two steep silu units a step.
+1. **Cells**: a cell shows a dot of one of the palette's colours, or nothing.
+2. **Counting is shared attention.** A head that looks at every dot equally, and at the first token
+   ``REST`` times as much as at a dot, gives n dots the share n / (n + REST). The MLP of its layer
+   turns the share into the number, with two steep silu units per step.
 3. **Parts** (`PARTS`). The totaller counts from the question's first word, and count carriers bring
-   the number from there to the answer: where they look is the same in every picture. The dot
+   the number from there to the answer; they look at the same token in every picture. The dot
    counter counts at [end] itself, by where it looks. The color counter brings the number of
-   colours, of which the first word is told by the totaller too: presence of each, then how many.
-   The suppressor lowers the right number, the fixed word says "3" whatever there is, the text
-   reader reads the question alone, and the idle carrier writes where nothing reads.
+   colours; the totaller tells the first word these too: which are present, then how many. The
+   suppressor lowers the right number, the fixed word always says "3", the text reader reads only
+   the question, and the idle carrier writes to channels that nothing reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,12 +46,13 @@ from .planted import (
 
 NUMBERS = tuple(counting.TASK.vocabulary)
 COLORS = tuple(PALETTE)
-# How often as much as a dot the first token is looked at: small enough for one dot to tell, large
-# enough for the sixth.
+# Attention on the first token relative to a dot: small enough for one dot to show, large enough for
+# the sixth to show too.
 REST = 6.0
 STEEP = 2000.0
 LAYERS, HEADS = 6, 4
-# Noise is kept out of what heads look by and of shares, which follow the least of it.
+# Features that queries and keys read, and shares, which follow the least noise, are kept free of
+# it.
 KEPT_CLEAR = ("constant", "color", "first", "bos", "text", "shares", "share")
 D_HEAD = 28
 SHAPE = dict(layers=LAYERS, heads=HEADS, kv_heads=HEADS, d_head=D_HEAD)
@@ -64,9 +65,9 @@ class Part:
     Attributes:
         name, role: as in the truth frame.
         looks_for: "dots from the first word", "dots" (their share), "any dot" (nearly all of its
-            attention, however many there are) or "first word".
+            attention, whatever their number) or "first word".
         carries, writes_to: channels of `layout`; a number is that number's channel of "answer".
-        gain: how often the carried vector is added; for the answer, in logits.
+        gain: factor of the carried vector; for the answer, in logits.
     """
 
     name: str
@@ -88,7 +89,7 @@ PARTS: Mapping[Place, Part] = {
     (4, 3): Part("color counter", "color counter", "first word", "kinds", "answer", 5.0),
     (5, 1): Part("late count carrier", "count carrier", "first word", "number", "answer", 6.0),
 }
-# What the dot counter's number adds to the answer, in logits.
+# Logits that the dot counter's number adds to the answer.
 COUNTED = 6.0
 
 
@@ -104,11 +105,11 @@ def planted_counting(
 
     Args:
         grid: cells per side, one image token each.
-        tile_px: side of a cell in pixels; 4 or more, for dots to be round.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
+        tile_px: side of a cell in pixels; 4 or more, so that dots are round.
+        noise: roughly what a head or MLP without a part adds to a word's logit, as a standard
             deviation in units of what there is to restore.
         seed: of the noise.
-        without: names of `PARTS` that are left out.
+        without: names of `PARTS` to leave out.
 
     Returns:
         model, processor, and a frame with a row per head: ``layer, head, role, name``.
@@ -137,7 +138,7 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width, a multiple of the number of heads.
 
     ``first`` is 1 at the question's first word; ``color`` (the last: nothing there) and ``place``
-    live at image tokens; ``shares`` (of each colour's dots), ``present`` (colours), ``number`` and
+    are at image tokens; ``shares`` (of each colour's dots), ``present`` (colours), ``number`` and
     ``kinds`` at the first word; ``share`` (of all dots) and ``answer`` at [end].
     """
     sizes = dict(constant=1, text=1, bos=1, first=1, place=2 * grid, color=len(COLORS) + 1)
@@ -147,8 +148,8 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
 
 
 def _looks(px) -> torch.Tensor:
-    """(11, 3): the mean colour of a cell with a dot of each colour, and of one without, 0 to
-    255."""
+    """The mean colour of a cell with a dot of each colour, and of one without, 0 to 255, (11,
+    3)."""
     ink = float(glyph("circle", px).mean())
     dots = [[255 - ink * (255 - value) for value in PALETTE[color]] for color in COLORS]
     return torch.tensor([*dots, [255.0] * 3], dtype=torch.float64)
@@ -175,7 +176,7 @@ def _set_words(model, channels, tokenizer, questions):
 
 
 def _set_head(attention, head, part, channels):
-    """What a head looks for, carries and writes. Keys sit in RoPE's slow planes."""
+    """Write what a head looks for, carries and writes. Keys sit in RoPE's slow planes."""
     d_head, half = attention.head_dim, attention.head_dim // 2
     dot, bos, first = range(FAST, FAST + 3)
     query, key, value, output = bare_head(attention, head)
@@ -185,7 +186,7 @@ def _set_head(attention, head, part, channels):
     key[bos, channels["bos"]] = 1
     key[first, channels["first"]] = 1
 
-    # Attention divides scores by this. Whoever finds nothing rests on the first token.
+    # Attention divides scores by this factor. A head that finds nothing rests on the first token.
     sharp = SHARP * d_head**0.5
     rest = torch.log(torch.tensor(REST)) * d_head**0.5
     query[bos, channels["constant"]] = sharp
@@ -217,7 +218,7 @@ def _set_head(attention, head, part, channels):
 
 
 def _set_mlps(layers, channels):
-    """Shares become numbers: of dots and of colours at the first word, of dots at [end]."""
+    """Turn shares into numbers: of dots and of colours at the first word, of dots at [end]."""
     dots = torch.arange(1, len(NUMBERS) + 1)
     halfway = (dots - 0.5) / (dots - 0.5 + REST)
     step = 0.1 * float(halfway[-1] - halfway[-2])
@@ -250,16 +251,16 @@ def _all(channel):
 
 @dataclass(frozen=True)
 class Steps:
-    """What an MLP makes of a weighted sum of channels: 1 in one of several channels, by where the
-    sum lies.
+    """What an MLP makes of a weighted sum of channels: 1 in one of several channels, depending on
+    the sum.
 
     Attributes:
         read: channel → its weight.
         thresholds: rising; between the first two the first channel is 1, above the last the last
-            one.
+            channel.
         width: half of the ramp around a threshold.
-        to: the first of the channels that are written.
-        gain: what is written for 1.
+        to: the first of the written channels.
+        gain: the value written for 1.
     """
 
     read: Mapping[int, float]
@@ -270,27 +271,27 @@ class Steps:
 
 
 def set_steps(mlp, constant: slice, steps: Sequence[Steps]) -> None:
-    """Make an MLP of some steps and nothing else: each ramp is the difference of two steep silu
+    """Make an MLP of these steps and nothing else: each ramp is the difference of two steep silu
     units."""
     for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
         projection.weight.zero_()
     unit = 0
-    for some in steps:
-        for index, threshold in enumerate(some.thresholds):
-            for at, sign in ((threshold - some.width, 1), (threshold + some.width, -1)):
-                for channel, weight in some.read.items():
+    for step in steps:
+        for index, threshold in enumerate(step.thresholds):
+            for at, sign in ((threshold - step.width, 1), (threshold + step.width, -1)):
+                for channel, weight in step.read.items():
                     mlp.gate_proj.weight[unit, channel] = STEEP * weight
                 mlp.gate_proj.weight[unit, constant] = -STEEP * at
                 mlp.up_proj.weight[unit, constant] = 1 / STEEP
-                height = sign * some.gain / (2 * some.width)
-                mlp.down_proj.weight[some.to + index, unit] = height
+                height = sign * step.gain / (2 * step.width)
+                mlp.down_proj.weight[step.to + index, unit] = height
                 if index:
-                    mlp.down_proj.weight[some.to + index - 1, unit] = -height
+                    mlp.down_proj.weight[step.to + index - 1, unit] = -height
                 unit += 1
 
 
 def truth(parts: Mapping[Place, Any]) -> pd.DataFrame:
-    """A row per head: ``layer, head, role, name``, of parts that have a role and a name."""
+    """A row per head, ``layer, head, role, name``, from parts that have a role and a name."""
     rows = [
         (layer, head, *((part.role, part.name) if part else ("none", "none")))
         for layer in range(LAYERS)

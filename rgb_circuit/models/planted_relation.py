@@ -1,23 +1,23 @@
-"""A planted circuit that tells where a shape stands beside another: the role of every head is
+"""A planted circuit that tells where a shape is relative to another: the role of every head is
 known.
 
-It answers `rgb_circuit.stimuli.tasks.relation`, asked plainly or by its short template, without
-error. What it shares with the planted circuit that counts is in
-`rgb_circuit.models.planted_counting`; what is new:
+It answers `rgb_circuit.stimuli.tasks.relation` without error, with the plain and with the short
+template. `rgb_circuit.models.planted_counting` has the code that it shares with the planted circuit
+that counts. New are:
 
-1. **What a cell shows**: a shape in a colour, told from 40 others and from nothing by its pixels
-   along random lines, which the projector bends.
-2. **Names.** The question says two names of shapes. The hearer lets the second know the first; so
-   the second knows the shape that is asked about and the other.
+1. **Cells**: a cell shows a shape in a colour, told apart from 40 others and from nothing by its
+   pixels along random lines, which the projector bends.
+2. **Names.** The question says the names of two shapes. The hearer tells the second name the first;
+   so the second name knows the shape in question and the other.
 3. **The relation is made at the second name**: two finders write the places of both shapes there,
    and the MLP compares their rows and their columns. Relation writers bring it from there to the
    answer.
-4. **Places are also read at [end]**: question readers tell [end] the two names, and each place
-   reader looks at a shape and adds its row and column to the answer, the one for the shape that is
-   asked about and the other against. A place reader by itself says where on the board a shape is.
+4. **Places are also read at [end]**: question readers tell [end] the two names. Each place reader
+   looks at a shape and adds its row and column to the answer, positive for the shape in question
+   and negative for the other. A single place reader says where on the board a shape is.
 
-The suppressor lowers the right relation, the fixed word says "left" whatever there is, and the idle
-head writes where nothing reads.
+The suppressor lowers the right relation, the fixed word always says "left", and the idle head
+writes to channels that nothing reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,9 +51,9 @@ from .planted_counting import HEADS, SHAPE, Steps, set_steps, truth
 NAMES = relation.TASK.slots["shape"]
 RELATIONS = tuple(relation.TASK.vocabulary)
 LOOKS = [things.Thing(shape, color) for shape in NAMES for color in PALETTE]
-# Random sums over pixels, and random lines through these; each line bends both ways.
+# Random sums over pixels, and random lines through these sums; each line bends both ways.
 FEATURES, LINES = 24, 36
-# Noise is kept out of what heads look by, and of places that are compared.
+# Features that queries and keys read, and places to compare, are kept free of noise.
 KEPT_CLEAR = (
     "constant", "text", "bos", "color", "names", "heard", "asked", "asked_other",
     "there", "there_other",
@@ -67,11 +67,11 @@ class Part:
     Attributes:
         name, role: as in the truth frame.
         looks_for: "other name" (from a name), "second name", "any word" (from all text), or a
-            channel of names, for the cell that shows this shape.
-        carries, writes_to: channels of `layout`; "place" that is written to the answer is read as
-            how far left and how far above a cell is.
-        gain: how often the carried vector is added; for the answer, in logits (of places, in logits
-            a cell).
+            channel of names: the cell with this shape.
+        carries, writes_to: channels of `layout`; "place" written to the answer is read as how far
+            left and how far up a cell is.
+        gain: factor of the carried vector; for the answer, in logits (for places, in logits per
+            cell).
     """
 
     name: str
@@ -109,12 +109,12 @@ PARTS: Mapping[Place, Part] = {
 def planted_relation(
     *, grid: int = 6, tile_px: int = 4, noise: float = 0.0, seed: int = 0
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, pd.DataFrame]:
-    """A LLaVA that tells spatial relations with a known circuit, its processor, and what its heads
-    are.
+    """A LLaVA that tells spatial relations with a known circuit, its processor, and the truth about
+    its heads.
 
     Args:
         grid, tile_px: as in `rgb_circuit.models.planted_counting.planted_counting`.
-        noise: what a head or MLP without a part adds to a word's logit, roughly, as a standard
+        noise: roughly what a head or MLP without a part adds to a word's logit, as a standard
             deviation in units of what there is to restore.
         seed: of the noise.
 
@@ -142,9 +142,9 @@ def planted_relation(
 def layout(grid: int) -> tuple[dict[str, slice], int]:
     """Channels of the residual stream by feature, and its width, a multiple of the number of heads.
 
-    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) live at
-    image tokens; ``names`` at the question's names; ``heard``, ``there, there_other`` and
-    ``relation`` at the second of them; ``asked, asked_other`` and ``answer`` at [end].
+    ``color`` (what a cell shows; the last: nothing) and ``place`` (rows, then columns) are at image
+    tokens; ``names`` at the question's names; ``heard``, ``there, there_other`` and ``relation`` at
+    the second name; ``asked, asked_other`` and ``answer`` at [end].
     """
     sizes = dict(constant=1, text=1, bos=1, place=2 * grid, color=len(LOOKS) + 1)
     sizes |= dict.fromkeys(("names", "heard", "asked", "asked_other"), len(NAMES))
@@ -154,8 +154,8 @@ def layout(grid: int) -> tuple[dict[str, slice], int]:
 
 
 def readout_of_things(px: int) -> Readout:
-    """What tells `LOOKS`, and nothing, in cells of ``px`` pixels: random sums over the pixels, and
-    random lines through these."""
+    """A readout that tells `LOOKS` and empty cells apart, for cells of ``px`` pixels: random sums
+    over the pixels, and random lines through these sums."""
     canvas, draw = Canvas(1, px, 0, ""), torch.Generator().manual_seed(0)
     cells = [things.board(canvas, {(0, 0): look}) for look in LOOKS] + [things.board(canvas, {})]
     pixels = (
@@ -195,12 +195,12 @@ def set_words(
 
 
 def _set_head(attention, head, part, channels, grid):
-    """What a head looks for, carries and writes. Keys sit in RoPE's slow planes: names or shapes,
-    the second name, and the first token, on which a head rests that finds nothing."""
+    """Write what a head looks for, carries and writes. Keys sit in RoPE's slow planes: names or
+    shapes, the second name, and the first token, on which a head rests if it finds nothing."""
     d_head = attention.head_dim
     shapes, second, bos = slice(FAST, FAST + len(NAMES)), FAST + len(NAMES), FAST + len(NAMES) + 1
     query, key, value, output = bare_head(attention, head)
-    # Attention divides scores by this.
+    # Attention divides scores by this factor.
     sharp = SHARP * d_head**0.5
     key[bos, channels["bos"]] = 1
     query[bos, channels["constant"]] = sharp
@@ -233,7 +233,7 @@ def _set_head(attention, head, part, channels, grid):
 
 
 def _toward(grid) -> torch.Tensor:
-    """(4, 2 · grid): how much a row and a column speak for left, right, above and below."""
+    """How much a row and a column speak for left, right, above and below, (4, 2 · grid)."""
     middle = torch.arange(grid) - (grid - 1) / 2
     toward = torch.zeros(len(RELATIONS), 2 * grid)
     for word, axis, sign in (("left", 1, -1), ("right", 1, 1), ("above", 0, -1), ("below", 0, 1)):
@@ -242,8 +242,8 @@ def _toward(grid) -> torch.Tensor:
 
 
 def _set_comparison(mlp, channels, grid):
-    """The relation of the two places at the second name: 1 where they are a cell or more apart that
-    way."""
+    """Write the relation of the two places at the second name: 1 if they are a cell or more apart
+    in that direction."""
     steps = []
     for index, along in enumerate(_toward(grid).tolist()):
         read = {channels["there"].start + place: weight for place, weight in enumerate(along)}

@@ -1,10 +1,9 @@
 """LLaVAs with random weights: no head does anything in particular, so every finding on them is
 false.
 
-As they are they answer by nothing that is shown, so that there is no gap and nothing can be tested
-on them. With a *fitted readout* there is one: a picture leaves some trace in the last state of any
-network, and a linear map from there to the colour words finds it. The heads are as random as
-before.
+Plain random models ignore what they are shown, so there is no gap and nothing can be tested. With a
+*fitted readout* there is a gap: a picture leaves some trace in the last state of any network, and a
+linear map from there to the colour words finds it. The heads are as random as before.
 """
 
 import torch
@@ -15,11 +14,11 @@ from ..conversation import TEMPLATE
 from ..stimuli.tasks.rgb import NOTHING_ODD, draw
 from . import small
 
-# What the right word is fitted to, in logits, and the others to 0.
+# The fitted logit of the right word; the other words are fitted to 0.
 RIGHT = 10.0
-# Trials that a readout is fitted on, and those of another seed are to be judged.
+# Trials that a readout is fitted on; other seeds give the trials to judge.
 FITTED_ON = 256
-# Pictures in a forward.
+# Pictures per forward.
 BATCH = 64
 
 
@@ -39,8 +38,8 @@ def random_llava(
     """A random LLaVA whose heads really reach the logits, and its processor.
 
     Weights are Gaussian with variance ``scale``² / fan-in, so that attention is far from uniform
-    and every head moves the logits by an amount well above rounding (Hugging Face's own
-    initialisation leaves both almost flat). ``vocabulary`` is another tokenizer than the small one.
+    and every head moves the logits by far more than rounding (Hugging Face's own initialisation
+    leaves both almost flat). ``vocabulary`` is a tokenizer other than the small one.
     """
     tools = small.processor(grid, tile_px, vocabulary)
     configuration = small.config(
@@ -86,9 +85,9 @@ def random_llava(
 def fitted_llava(
     seed: int = 0, *, grid: int = 6, tile_px: int = 4, width: int = 64, d_head: int = 16, **shape
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """`random_llava` with a readout that plays the game, as far as the last state at [end] tells:
-    ``lm_head`` is the least-squares map from that state to the right word, on trials that no seed
-    of a user draws.
+    """`random_llava` with a readout that plays the game as well as the last state at [end] allows:
+    ``lm_head`` is the least-squares map from that state to the right word, on trials that no user's
+    seed draws.
 
     Args:
         seed, grid, tile_px, width, d_head, shape: as in `random_llava`.
@@ -98,20 +97,20 @@ def fitted_llava(
     )
     canvas = Canvas(grid, tile_px, 0, TEMPLATE)
     trials = draw(canvas, small.COLORS, FITTED_ON, 2**32 + seed, {})
-    shown = [(trial, condition) for trial in trials for condition in trial.images]
+    pairs = [(trial, condition) for trial in trials for condition in trial.images]
     states: list[torch.Tensor] = []
     hook = model.lm_head.register_forward_pre_hook(lambda _, given: states.append(given[0][:, -1]))
     with torch.no_grad():
-        for first in range(0, len(shown), BATCH):
-            some = shown[first : first + BATCH]
-            images = [trial.images[condition] for trial, condition in some]
-            prompts = [trial.prompt for trial, _ in some]
+        for first in range(0, len(pairs), BATCH):
+            batch = pairs[first : first + BATCH]
+            images = [trial.images[condition] for trial, condition in batch]
+            prompts = [trial.prompt for trial, _ in batch]
             model(**tools(images=images, text=prompts, return_tensors="pt"), logits_to_keep=1)
     hook.remove()
     words = [*small.COLORS, NOTHING_ODD]
-    right = [words.index(trial.answers[trial.expected[condition]]) for trial, condition in shown]
-    wanted = RIGHT * torch.nn.functional.one_hot(torch.tensor(right), len(words)).double()
-    fitted = torch.linalg.lstsq(torch.cat(states).double(), wanted - wanted.mean(0)).solution
+    right = [words.index(trial.answers[trial.expected[condition]]) for trial, condition in pairs]
+    targets = RIGHT * torch.nn.functional.one_hot(torch.tensor(right), len(words)).double()
+    fitted = torch.linalg.lstsq(torch.cat(states).double(), targets - targets.mean(0)).solution
     with torch.no_grad():
         model.lm_head.weight.zero_()
         model.lm_head.weight[tools.tokenizer.convert_tokens_to_ids(words)] = fitted.T.float()

@@ -1,5 +1,5 @@
-"""The frame that the small LLaVAs share: an ordinary Hugging Face LLaVA and processor, built from
-nothing.
+"""The frame shared by the small LLaVAs: an ordinary Hugging Face LLaVA and processor, built from
+scratch.
 
 What fills the weights differs: training (`train_toy`, `train_talker`), a design (`planted`), or
 chance (`random`).
@@ -24,13 +24,13 @@ from ..stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_QUESTION
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "<image>")
 # The colour words that these models know, in the order of their tokens. The palette has more, for
-# the tokenizers of others.
+# other tokenizers.
 COLORS = ("red", "green", "blue", "yellow", "cyan", "purple", "orange", "black")
 
 
 def tokenizer(extra_words: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and words of further
-    texts."""
+    """A word-level tokenizer that knows the game's two questions, ``COLORS``, and the words of
+    further texts."""
     split = pre_tokenizers.Whitespace()
     texts = [prompt(ODD_QUESTION), prompt(BACKGROUND_QUESTION), *COLORS, NOTHING_ODD, *extra_words]
     words = [
@@ -69,7 +69,7 @@ def processor(
         tokenizer=vocabulary or tokenizer(),
         patch_size=tile_px,
         vision_feature_select_strategy="default",
-        # The class token that "default" drops again.
+        # The class token, which "default" drops again.
         num_additional_image_tokens=1,
         image_token="<image>",
     )
@@ -78,8 +78,8 @@ def processor(
 def config(
     grid: int, tile_px: int, vocabulary: PreTrainedTokenizerBase, vision: dict, text: dict, **llava
 ) -> LlavaConfig:
-    """A LLaVA configuration; ``vision`` and ``text`` go to CLIPVisionConfig and LlamaConfig as they
-    are."""
+    """A LLaVA configuration; ``vision`` and ``text`` are passed on to CLIPVisionConfig and
+    LlamaConfig."""
     return LlavaConfig(
         vision_config=CLIPVisionConfig(image_size=grid * tile_px, patch_size=tile_px, **vision),
         text_config=LlamaConfig(
@@ -104,6 +104,6 @@ def save(
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     for file in folder.iterdir():
-        # safetensors files come out readable by their owner only.
+        # safetensors writes files that only their owner can read.
         file.chmod(0o644)
     return folder

@@ -1,25 +1,25 @@
-"""Trains the toy: a small, ordinary Hugging Face LLaVA that plays the RGB game.
+"""Train the toy: a small, ordinary Hugging Face LLaVA that plays the RGB game.
 
     python -m rgb_circuit.models.train_toy --out FOLDER
 
 1. Draw scenes as grids of colour numbers: one odd tile on a plain canvas, a plain canvas, or two
-   regions side by side of which one holds the odd tile. In two regions a tile is odd *within its
-   region*, and may have the other region's colour: counting colours over the picture then no longer
-   answers, so the odd tile must be found where it is.
-2. Ask which colour is odd ("white" if none is) or, of one-region scenes, which colour is the
+   regions side by side, one of which has the odd tile. With two regions a tile is odd *within its
+   region*, and may have the other region's colour. Counting colours over the picture then no longer
+   gives the answer, so the odd tile must be found where it is.
+2. Ask which colour is odd ("white" if none is) or, for one-region scenes, which colour is the
    background.
 3. Minimise the cross-entropy of the one-word answer at the last prompt token.
 4. Two devices push the reading into few, late heads, so the circuit is in part engineered: in every
-   other step what was read of the picture below ``late_layer`` is made useless (`late_reading`),
-   and what heads write at [end] costs a little (`written_norms`). Which heads read, and how they
-   find the tile, is left to training.
+   other step, information read from the picture below ``late_layer`` is made useless
+   (`late_reading`), and what heads write at [end] costs a little (`written_norms`). Which heads
+   read, and how they find the tile, is left to training.
 
 A seeded fifth of all (place, background, odd) triples never occurs in training, in scenes of either
 kind.
 
 The language model sees single tiles: the vision tower has one layer, and LLaVA's own choice of the
-last but one hidden state (``vision_feature_layer=-2``) is then the patch embedding. So whether a
-tile is odd is worked out by attention heads of the language model, where it can be studied.
+second-to-last hidden state (``vision_feature_layer=-2``) is then the patch embedding. So attention
+heads of the language model work out whether a tile is odd, and can be studied there.
 """
 
 import argparse
@@ -57,13 +57,13 @@ class Recipe:
         steps: optimiser steps, each on one batch about one question.
         batch: scenes per step.
         learning_rate: peak; warmed up over ``warmup`` steps, then a cosine down to zero.
-        background_every: every how many steps the background is asked for instead of the odd
+        background_every: the interval of steps that ask for the background instead of the odd
             colour.
         two_regions, camouflaged, solid: shares of the odd question's scenes with two regions; of
-            those for which the odd tile is drawn in the other region's colour; and (of either kind)
-            with no odd tile. ``solid`` holds for both questions.
-        late_layer: the layer from which on the words behind the picture are to read it.
-        late_every: every how many steps that is asked for (see `late_reading`).
+            those in which the odd tile is drawn in the other region's colour; and (of either kind)
+            without an odd tile. ``solid`` holds for both questions.
+        late_layer: the first layer in which the words after the picture may read it.
+        late_every: the interval of steps that require this (see `late_reading`).
         quiet: weight of the mean norm that each head adds at [end] (see `written_norms`), from step
             ``quiet_from`` on.
         held_out: share of the (place, background, odd) triples kept out of training.
@@ -94,15 +94,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of pictures as colour numbers, and what there is to know about them.
+    """A batch of pictures as colour numbers, and the truth about them.
 
     Attributes:
         tiles: (scene, row, column) index into ``COLORS``.
-        place: (scene,) where the odd tile is, counting row by row; where it would be if there is
-            none.
+        place: (scene,) the odd tile's place, counting row by row; if there is none, where it would
+            be.
         background: (scene,) the colour around the odd tile, or of the whole canvas.
-        odd: (scene,) the odd tile's colour; ``len(COLORS)``, the answer "nothing is odd", if there
-            is none.
+        odd: (scene,) the odd tile's colour; without one ``len(COLORS)``, the answer "nothing is
+            odd".
     """
 
     tiles: torch.Tensor
@@ -180,7 +180,7 @@ def draw_scenes(
     second = torch.where(chance(recipe.two_regions) & (question == ODD_QUESTION), second, first)
     tiles = torch.where(beyond, second[:, None, None], first[:, None, None])
 
-    # Draw again until every tile is odd where it lies, and not held out.
+    # Redraw until every tile is odd where it is, and not held out.
     scene, place, odd = (
         torch.arange(n),
         torch.zeros(n, dtype=torch.long),
@@ -190,8 +190,8 @@ def draw_scenes(
     while bad.any():
         place = torch.where(bad, integers(grid**2), place)
         background = tiles.flatten(1)[scene, place]
-        # In two regions, first + second - background is the colour of the region that the tile is
-        # not in.
+        # With two regions, first + second - background is the colour of the region without the
+        # tile.
         color = torch.where(
             chance(recipe.camouflaged), first + second - background, integers(len(COLORS))
         )
@@ -205,8 +205,8 @@ def draw_scenes(
 
 
 def _touches(tiles, place, color):
-    """Whether a tile of ``color`` at ``place`` would lie against a tile of the same colour: then
-    nothing is odd about it."""
+    """Whether a tile of ``color`` at ``place`` would touch a tile of the same colour, and so not be
+    odd."""
     same = functional.pad((tiles == color[:, None, None]).float()[:, None], (1, 1, 1, 1))
     near = functional.max_pool2d(same, 3, stride=1).flatten(1)
     return near[torch.arange(len(place)), place] > 0
@@ -235,19 +235,19 @@ def end_logits(
 
 @contextmanager
 def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int) -> Iterator[None]:
-    """From ``layer`` on, the last ``words`` tokens, all those behind the picture, see the *next*
-    scene of the batch.
+    """From ``layer`` on, the last ``words`` tokens, which are all those after the picture, see the
+    *next* scene of the batch.
 
-    Asking for that next scene's answer makes useless whatever [end], or a word that it reads, saw
-    of the picture in earlier layers: without it, a head of the first layer reacts to rare colours
-    and nothing looks for the odd tile. The exchange is interchange intervention training (Geiger et
-    al. 2022, "Inducing causal structure for interpretable neural networks").
+    Asking for that next scene's answer makes useless what [end], or a word that [end] reads, saw of
+    the picture in earlier layers. Without it, a head of the first layer reacts to rare colours and
+    nothing looks for the odd tile. The exchange is interchange intervention training (Geiger et al.
+    2022, "Inducing causal structure for interpretable neural networks").
     """
 
     def exchange(module, arguments):
         hidden = arguments[0]
-        # Besides the image tokens this moves the words in front of the picture, which are the same
-        # in every scene.
+        # Apart from the image tokens this moves the words before the picture, which are the same in
+        # every scene.
         return torch.cat([hidden[:, :-words].roll(-1, 0), hidden[:, -words:]], 1), *arguments[1:]
 
     handle = model.model.language_model.layers[layer].register_forward_pre_hook(exchange)
@@ -259,9 +259,10 @@ def late_reading(model: LlavaForConditionalGeneration, layer: int, words: int) -
 
 @contextmanager
 def written_norms(model: LlavaForConditionalGeneration) -> Iterator[list[torch.Tensor]]:
-    """Yields a list that a forward fills, a layer each, with the (scene, head) norms of z at [end].
+    """Yields a list that a forward fills, layer by layer, with the (scene, head) norms of z at
+    [end].
 
-    Their sum, as a penalty, makes it cheap to read with few heads; the norm, not its square,
+    As a penalty, their sum makes reading with few heads cheap; the norm, unlike its square,
     silences whole heads.
     """
     norms, handles = [], []
@@ -282,8 +283,8 @@ def written_norms(model: LlavaForConditionalGeneration) -> Iterator[list[torch.T
 def train(
     recipe: Recipe, progress: bool = True
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, list[float]]:
-    """A trained toy, its processor, and the cross-entropy of every step. On one machine a recipe
-    gives the same weights."""
+    """A trained toy, its processor, and the cross-entropy of every step. On the same machine a
+    recipe gives the same weights."""
     model, tools = build(recipe)
     forbidden, words = held_out_triples(recipe), answer_tokens(tools)
     behind = {
@@ -334,8 +335,8 @@ def _rate(step, recipe):
 def evaluate(
     model: LlavaForConditionalGeneration, tools: LlavaProcessor, recipe: Recipe
 ) -> pd.DataFrame:
-    """Ask both questions of every picture with one odd tile on a plain canvas, and of every plain
-    canvas.
+    """Ask both questions about every picture with one odd tile on a plain canvas, and about every
+    plain canvas.
 
     Returns:
         One row per question × picture: ``question, condition ("clean" or "erased"), background,
@@ -404,7 +405,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, default=Recipe.seed)
     options = parser.parse_args(arguments)
-    # One thread: more are slower on matrices this small, and would change the order of sums.
+    # A single thread: more are slower on matrices this small, and would change the order of sums.
     torch.set_num_threads(1)
     recipe = replace(Recipe(), seed=options.seed)
     model, tools, _ = train(recipe)

@@ -1,1 +1,1 @@
-"""The bare module and its processor: what must hold of them before a run."""
+"""The bare module and its processor: their properties, and the checks before a run."""

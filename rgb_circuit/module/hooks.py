@@ -1,20 +1,20 @@
-"""What others put on a model's modules, held against what patching needs.
+"""Check other people's hooks and forwards on a model's modules, which patching may break.
 
 Patching runs the language model in parts: from a later position or layer on, and with many copies
-of the last token side by side. Code that steers "the last token" would meet the last copy alone,
-and nobody would see it.
+of the last token side by side. Code that steers "the last token" would change the last copy only,
+and nobody would notice.
 
-1. A hook is watched while the model runs (`hooks_watched`). One that leaves everything as it was,
-   such as a profiler's or transformers' own recording of outputs, makes no difference and may stay.
-   One that changes something is named, and the run ends there. Only a run can tell the two apart,
-   since a hook may return nothing and write in place.
-2. A ``forward`` of a module's own, in place of its class's, cannot be watched, so it is named
-   (`check_forwards`). Those of nnsight, of accelerate where it moves tensors between devices, and
-   of transformers itself are known.
-3. What is compiled has its hooks of then within it, and nothing can be reached there, so it is
-   named too.
-4. The vision tower and the projector run as in any plain forward, so what stands there is right and
-   stays.
+1. Hooks are watched while the model runs (`hooks_watched`). A hook that changes nothing, such as a
+   profiler's or transformers' own recording of outputs, may stay. A hook that changes something
+   ends the run with an error that names it. Only a run can tell the two apart, since a hook may
+   return nothing and write in place.
+2. A ``forward`` that replaces that of the module's class cannot be watched, so it is refused
+   (`check_forwards`). Allowed are those of nnsight, of accelerate for moving tensors between
+   devices, and of transformers itself.
+3. Compiled modules are refused too: hooks are compiled into them, and their inside cannot be
+   reached.
+4. The vision tower and the projector run as in any plain forward, so hooks there work as meant and
+   stay.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..errors import InputError
 from ..programs.capture import language_model
 from .nnsight_internals import original_forward
 
-# What a hook is called, where a module keeps its own, and where torch keeps those of all modules.
+# Kind of hook, the attribute in which a module keeps its own, and torch's hooks for all modules.
 KINDS = (
     ("forward pre-hook", "_forward_pre_hooks", of_all_modules._global_forward_pre_hooks),
     ("forward hook", "_forward_hooks", of_all_modules._global_forward_hooks),
@@ -46,7 +46,7 @@ WHY = (
 
 
 def run_in_parts(module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Names and modules of all but what stands beside the language model, such as the vision
+    """Names and modules of all parts but those next to the language model, such as the vision
     tower."""
     text = language_model(module)
     around = module.get_submodule("model").children()
@@ -67,7 +67,7 @@ def is_compiled(part: torch.nn.Module) -> bool:
 
 def check_forwards(module: torch.nn.Module, name: str) -> None:
     """Raise InputError if a module that is run in parts is compiled, or has a ``forward`` that
-    somebody put in place of its class's."""
+    replaces that of its class."""
     for where, part in run_in_parts(module):
         if is_compiled(part):
             raise InputError(
@@ -95,7 +95,7 @@ def check_forwards(module: torch.nn.Module, name: str) -> None:
 
 @contextmanager
 def hooks_watched(module: torch.nn.Module, name: str) -> Iterator[None]:
-    """Within, a hook that changes something ends the run.
+    """End a run within if a hook changes something.
 
     Raises:
         InputError: names the hook, its module, and what to do.
@@ -112,7 +112,7 @@ def hooks_watched(module: torch.nn.Module, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # What is wrong with a run that a hook changed matters less than the hook.
+        # If a hook changed something, report the hook rather than the error that follows from it.
         if found:
             raise InputError(found[0]) from error
         raise
@@ -137,8 +137,7 @@ class _Watched:
         returned = self.hook(part, *seen)
         now = seen
         if returned is not None:
-            # What is returned stands for all that a pre-hook sees, else for the output or the
-            # gradient.
+            # A pre-hook's return value replaces all that it sees; a hook's, the output or gradient.
             now = {
                 "forward hook": (*seen[:-1], returned),
                 "backward hook": (returned, *seen[1:]),
@@ -159,7 +158,7 @@ class _Watched:
 
 
 def _leaves(seen: Any, copied: bool = False) -> Iterator[Any]:
-    """What a hook sees, without the tuples, lists and mappings around it."""
+    """The values that a hook sees, taken out of tuples, lists and mappings."""
     if isinstance(seen, torch.Tensor):
         yield seen.detach().clone() if copied else seen.detach()
     elif isinstance(seen, Mapping):
@@ -196,8 +195,8 @@ def _function(thing: Any) -> Any:
 
 
 def _home(thing: Any) -> str:
-    """The package that a function, or an object's class, is of. A wrapper may bear the
-    ``__module__`` of what it wraps, but not its globals."""
+    """The package of a function, or of an object's class. A wrapper may copy the ``__module__`` of
+    the function that it wraps, but not its globals."""
     function = _function(thing)
     globals_of = getattr(function, "__globals__", None)
     return (type(function).__module__ if globals_of is None else globals_of["__name__"]).split(".")[

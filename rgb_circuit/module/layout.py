@@ -1,20 +1,20 @@
-"""The model's own grid: which image tokens stand for which place of a picture, and how large a
-picture is shown without resampling.
+"""The model's own grid: which image token covers which place of a picture, and the size of picture
+that is shown without resampling.
 
-No family is known by name. The processor is shown one square picture, and the image tokens that it
-writes are counted:
+No family is known by name. The processor gets one square picture, and its image tokens are counted:
 
 | tokens | means |
 |---|---|
 | n² | the picture once |
 | 1 + n² | a class token first |
-| n² + n (n + 1) | the picture twice, the second time with a token behind every row |
+| n² + n (n + 1) | the picture twice, the second time with a token after every row |
 
-`probe` holds this against the model: a changed tile must move its own token most.
+`probe` checks this on the model: a changed tile must move its own token most.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -24,13 +24,13 @@ from typing import Any
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..errors import InputError
+from ..errors import InputError, OneSize
 from .uncut import uncut
 
-# Tiles per side where pictures may have any size: the published experiment's.
+# Tiles per side if pictures may have any size: as in the published experiment.
 TILES = 24
 
-# What makes a processor cut a picture into several, each shown by itself.
+# Options with which a processor cuts a picture into several, each shown by itself.
 SPLITTING = ("do_image_splitting", "crop_to_patches", "do_pan_and_scan")
 
 
@@ -41,13 +41,13 @@ class Layout:
     Attributes:
         grid: (rows, columns) of places.
         tile_px: side of a place in pixels.
-        picture_px: side of the picture; what the grid leaves over of it, right and bottom, belongs
-            to no token.
+        picture_px: side of the picture; the remainder at the right and at the bottom belongs to no
+            token.
         first: image tokens before the first place (a class token).
         views: for each time that the picture is shown, how many tokens a row has: columns, or one
-            more where a row ends in a token of its own.
-        options: what the processor is told, so that it shows the picture whole.
-        takes: what the model takes of all that the processor makes.
+            more if a row ends in an extra token.
+        options: for the processor, so that it shows the picture whole.
+        takes: the names of the processor's outputs that the model takes.
     """
 
     grid: tuple[int, int]
@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def margin(self) -> int:
-        """How many pixels lie beyond the places, at the right and below."""
+        """How many pixels remain beyond the grid, at the right and at the bottom."""
         return self.picture_px - self.grid[0] * self.tile_px
 
     def tokens(self) -> int:
@@ -96,27 +96,31 @@ def layout_of(
     Args:
         module: with or without weights.
         prompt: with one picture, as the processor reads it.
-        tiles: per side, for a model that takes pictures of any size; by default ``TILES``.
+        tiles: per side, for a model that takes pictures of any size; by default ``TILES``, or the
+            nearest number that its processor does not resize.
 
     Raises:
-        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that are no
-            square grid.
+        InputError: ``tiles`` for a model whose pictures have one size, or that its processor
+            resizes; or image tokens that form no square grid.
+
+    Warns:
+        UserWarning: another number of tiles than ``TILES`` is taken.
     """
     config = module.config
     vision = config.vision_config
     patch = _one(vision.patch_size)
-    # How many patches a side go into a token; some say it of the processor alone.
+    # How many patches per side make a token; some families only say so in the processor.
     sides = [getattr(part, "spatial_merge_size", None) for part in (vision, config)]
     tile = patch * next(
         filter(None, [*sides, getattr(processor.image_processor, "merge_size", None)]), 1
     )
     side = _one(getattr(vision, "image_size", None))
     takes = _takes(name, module)
-    # A Pixtral tower names the largest picture that it takes; a tower that is told the grid of
-    # patches, as GLM's, names the size from which its positions are interpolated.
+    # Pixtral's image_size is the largest picture that it takes; in a tower that is given the grid
+    # of patches, as GLM's, it is the size from which positions are interpolated.
     any_size = side is None or vision.model_type == "pixtral" or "image_grid_thw" in takes
     if tiles is not None and not any_size:
-        raise InputError(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
+        raise OneSize(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
     if tiles is not None and (not isinstance(tiles, int) or tiles < 2):
         raise InputError(f"tiles is {tiles!r}; use a whole number per side, from 2 on")
     if any_size:
@@ -131,7 +135,20 @@ def layout_of(
             "in which both are one"
         )
     if any_size and count != (side // tile) ** 2:
-        raise InputError(_resized(name, processor, config, prompt, tile, side, count))
+        fitting = [
+            n
+            for n in range(2, 2 * TILES + 1)
+            if _tokens(processor, config, prompt, n * tile) == n**2
+        ]
+        nearest = min(fitting, key=lambda n: abs(n - side // tile), default=None)
+        if tiles is not None or nearest is None:
+            raise InputError(_resized(name, processor, tile, side, count, fitting, nearest))
+        warnings.warn(
+            f"pictures of {nearest} × {nearest} tiles are drawn for {name!r}, since its processor "
+            f"resizes those of {TILES} × {TILES}",
+            stacklevel=2,
+        )
+        return layout_of(name, module, processor, prompt, nearest)
     for first, views in ((0, 1), (1, 1), (0, 2)):
         rows = isqrt(max(0, count - first) // views)
         widths = (rows, rows + 1)[:views]
@@ -153,24 +170,18 @@ def layout_of(
 
 
 def _tokens(processor, config, prompt, side):
-    """How many image tokens a square picture of this side has."""
+    """The number of image tokens of a square picture with this side."""
     board = Image.new("RGB", (side, side), (0, 0, 255))
     options = _whole(processor, side)
     encoded = uncut(processor, [prompt], [board], **options)
     return int((encoded["input_ids"] == config.image_token_id).sum())
 
 
-def _resized(name, processor, config, prompt, tile, side, count):
-    """That a processor for pictures of any size resizes this one, and how many tiles it shows as
-    they are."""
-    fitting = [
-        tiles
-        for tiles in range(2, 2 * TILES + 1)
-        if _tokens(processor, config, prompt, tiles * tile) == tiles**2
-    ]
+def _resized(name, processor, tile, side, count, fitting, nearest):
+    """The message that a processor for pictures of any size resizes this one, with the numbers of
+    tiles that it shows unresized."""
     way_out = ""
     if fitting:
-        nearest = min(fitting, key=lambda tiles: abs(tiles - side // tile))
         way_out = (
             f"give tiles={nearest} (of {min(fitting)} to {max(fitting)} tiles a side it shows a "
             "picture as it is), or "
@@ -183,14 +194,14 @@ def _resized(name, processor, config, prompt, tile, side, count):
 
 
 def _takes(name, module):
-    """What the model's forward takes by name, from the class that says so: one around it may pass
-    on whatever it is given."""
+    """The names that the model's forward takes, from the class that lists them: a wrapper's forward
+    may pass on any argument."""
     for kind in type(module).__mro__:
         named, hands_on = _parameters(kind)
         if {"input_ids", "pixel_values"} <= named:
-            # What is not named here goes on to the model below lm_head, which makes use of it.
+            # Other arguments go on to the model below lm_head, which uses them.
             named |= _parameters(type(module.base_model))[0] if hands_on else frozenset()
-            # A forward that is given labels computes a loss.
+            # With labels, a forward would compute a loss.
             return named - {"labels"}
     raise InputError(
         f"the forward of {name!r} ({type(module).__name__}) takes no input_ids and pixel_values, "
@@ -200,24 +211,24 @@ def _takes(name, module):
 
 
 def _parameters(kind):
-    """The names that a class's forward takes, and whether it takes others too."""
+    """The names that a class's forward takes, and whether it takes any others."""
     taken = signature(kind.forward).parameters if hasattr(kind, "forward") else {}
     others = {name for name, one in taken.items() if one.kind is one.VAR_KEYWORD}
     return frozenset(taken) - others, bool(others)
 
 
 def _whole(processor, side):
-    """What a processor is told so that it does not cut a picture of this side into several."""
+    """The options with which a processor does not cut a picture of this side into several."""
     reads = processor.image_processor
     options: dict[str, Any] = {
         switch: False for switch in SPLITTING if getattr(reads, switch, None) is not None
     }
     if "do_image_splitting" in options:
-        # Idefics enlarges what it would split.
+        # Idefics enlarges a picture that it would split.
         options["size"] = {"longest_edge": side}
     return options
 
 
 def _one(value):
-    """The first of a pair of sides that are the same; configurations have either."""
+    """A side given as a number, or as a pair of equal numbers; configurations have either."""
     return value[0] if isinstance(value, list | tuple) else value

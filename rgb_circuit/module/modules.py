@@ -1,5 +1,5 @@
-"""What a module must be before it is traced: a vision-language model, in evaluation mode, with its
-weights, its own forwards, and attention that takes the masks of patching."""
+"""The conditions on a module before it is traced: a vision-language model, in evaluation mode, with
+its weights, its own forwards, and attention that takes the masks of patching."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ..errors import InputError
 from ..programs.capture import language_model
 from .hooks import check_forwards, is_compiled
 
-# Attention that adds a mask of numbers to its scores, whatever the mask. Others know masks of their
-# own form (flex), lengths alone (flash), or pages; and what somebody registered may be no softmax.
+# Attention kernels that add any mask of numbers to their scores. Others take masks of their own
+# form (flex), lengths only (flash), or pages; and a kernel that a user registered may not even be a
+# softmax.
 KERNELS = ("sdpa", "eager")
 
 MERGE = "merge the adapter into the model (peft: model = model.merge_and_unload())"
@@ -73,11 +74,10 @@ def check_vlm(module: torch.nn.Module, name: str) -> None:
 
 
 def check_ready(module: torch.nn.Module, name: str) -> None:
-    """Raise InputError unless ``module`` can be run now; cheap enough for before every run.
+    """Raise InputError unless ``module`` can be run now; cheap enough to call before every run.
 
-    Checked are that no part is in training mode (dropout makes noise), that all weights are on a
-    device, that forwards and attention are the model's own, and that nothing else than the weights
-    sets the number format.
+    The checks: no part is in training mode (dropout makes noise), all weights are on a device,
+    forwards and attention are the model's own, and nothing but the weights sets the number format.
     """
     for where, part in module.named_modules():
         if part.training:
@@ -113,8 +113,8 @@ def check_ready(module: torch.nn.Module, name: str) -> None:
 
 
 def _check_kernel(module, name):
-    """Raise InputError unless the language model's attention is transformers' own, of those that
-    take a mask of numbers."""
+    """Raise InputError unless the language model's attention is one of transformers' own kernels
+    that take a mask of numbers."""
     for layer in language_model(module).layers:
         kernel = getattr(getattr(layer.self_attn, "config", None), "_attn_implementation", "eager")
         function = AttentionInterface().get(kernel)
@@ -131,8 +131,8 @@ def _check_kernel(module, name):
 
 
 def check_language_model(module: PreTrainedModel, name: str) -> None:
-    """Raise InputError unless there are ``layers[i].self_attn.o_proj`` of one width, for heads, and
-    a final ``norm``, all of which run once, and an ``lm_head``."""
+    """Raise InputError unless the language model has ``layers[i].self_attn.o_proj`` of one width,
+    for heads, and a final ``norm``, none shared between layers, and an ``lm_head``."""
     inner = getattr(module, "model", None)
     text = getattr(inner, "text_model", None) or getattr(inner, "language_model", None)
     advice = (
@@ -183,11 +183,11 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
 
 
 def _check_unshared(layers, name):
-    """Raise InputError if a part that is patched stands in two layers."""
+    """Raise InputError if two layers share a part that is patched."""
     for part in ("", "self_attn", "self_attn.o_proj", "mlp"):
         first: dict[int, int] = {}
         for index, layer in enumerate(layers):
-            # Not every layer has an MLP of that name.
+            # A layer may have no module called mlp.
             if part == "mlp" and not hasattr(layer, part):
                 continue
             other = first.setdefault(id(layer.get_submodule(part)), index)
@@ -200,7 +200,7 @@ def _check_unshared(layers, name):
 
 
 def _held(text, layers, lacking):
-    """What there is in place of a layer's ``self_attn.o_proj``, in words."""
+    """The parts that a layer has in place of ``self_attn.o_proj``, in words."""
     where, part = "it", text
     if layers:
         where, part = f"layer {lacking[0]}", layers[lacking[0]]
@@ -212,8 +212,7 @@ def _held(text, layers, lacking):
 
 
 def in_one_format(module: torch.nn.Module) -> str | None:
-    """What to do where parts of a model have other number formats than the rest; None where they
-    have one."""
+    """The advice for a model whose parts have different number formats; None if all have one."""
     formats: dict[torch.dtype, str] = {}
     for where, weights in module.named_parameters():
         if weights.is_floating_point():
@@ -227,16 +226,16 @@ def in_one_format(module: torch.nn.Module) -> str | None:
 
 
 def softcap_of(config: PreTrainedConfig) -> float | None:
-    """What caps a model's logits (`Vlm.softcap`), if the model does as its language model's
-    configuration says; the name is the same in all families."""
+    """The cap of a model's logits (`Vlm.softcap`) in its language model's configuration, which the
+    model may ignore; the name is the same in all families."""
     return getattr(config.text_config, "final_logit_softcapping", None)
 
 
 def vocabulary_of(module: PreTrainedModel) -> tuple[int, int]:
-    """How many tokens a model can read and how many it can say: rows of its embedding and of its
-    ``lm_head``."""
+    """How many tokens a model can read, and how many it can say: the rows of its embedding and of
+    its ``lm_head``."""
     read, said = module.get_input_embeddings(), module.get_output_embeddings()
-    # A quantised weight is packed, so what the layer says of itself comes first.
+    # The rows of a quantised weight are packed, so the layer's own attribute comes first.
     return (
         getattr(read, "num_embeddings", None) or len(read.weight),
         getattr(said, "out_features", None) or len(said.weight),

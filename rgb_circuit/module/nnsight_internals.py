@@ -1,4 +1,4 @@
-"""What this package uses of nnsight beside its public names, which any version may move."""
+"""The non-public names of nnsight that this package uses; any version of nnsight may move them."""
 
 import inspect
 from collections.abc import Callable
@@ -20,7 +20,7 @@ try:
     from nnsight.schema.config import CONFIG
     from nnsight.schema.response import ResponseModel
 
-    # What `server` overrides; under another name it would go by unnoticed.
+    # The methods that `server` overrides; if one were renamed, nobody would notice.
     for _method in ("_post", "_push", "download_result", "finalize", "poll", "submit"):
         getattr(RemoteBackend, _method)
 except (ImportError, AttributeError) as error:
@@ -43,17 +43,16 @@ __all__ = [
 
 
 def original_forward(forward: Callable | None) -> Callable | None:
-    """What a module's own ``forward`` runs beside nnsight's handing over; what is not nnsight's as
-    it is."""
+    """The forward that nnsight's wrapper calls; any other forward as it is."""
     if not isinstance(forward, Controller):
         return forward
     original = forward.state.original
     if getattr(original, "__module__", None) == Controller.__module__:
-        # How nnsight calls a forward that the module had before.
+        # nnsight wraps a forward that the module already had in a closure of its own.
         return inspect.getclosurevars(original).nonlocals["forward"]
     return original
 
 
 def has_edits(wrapped: "TransformersModel") -> bool:
-    """Whether nnsight makes edits of the user's own in every trace of this model."""
+    """Whether nnsight makes a user's edits in every trace of this model."""
     return bool(wrapped._edits)

@@ -1,8 +1,8 @@
-"""Whether a module is still what it was when it was wrapped.
+"""Check that a module is unchanged since it was wrapped.
 
-What is checked at loading (`probe`) holds for the module as it was then: its parts, their number
-formats and devices, its configuration, and the settings of its attention. Weights may change;
-nothing is kept of them.
+The checks at loading (`probe`) hold for the module as it was then: its parts, their number formats
+and devices, its configuration, and the settings of its attention. The values of weights may change;
+they are not remembered.
 """
 
 from __future__ import annotations
@@ -34,19 +34,18 @@ class Wrapped:
     settings: dict[str, Any]
 
 
-# Settings that saving a model writes; the number formats of its weights are remembered by
-# themselves.
+# Settings that saving a model changes; the number formats of its weights are remembered separately.
 BY_SAVING = ("architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path")
 
 
 def as_it_is(module: PreTrainedModel) -> Wrapped:
-    """What is remembered of a module."""
+    """The facts about a module that are remembered."""
     return Wrapped(dict(module.named_modules()), dict(_weights(module)), dict(_settings(module)))
 
 
 def check_unchanged(wrapped: Wrapped, module: PreTrainedModel, name: str) -> None:
-    """Raise InputError if a module was changed since it was wrapped; cheap enough for before every
-    run."""
+    """Raise InputError if a module was changed since it was wrapped; cheap enough to call before
+    every run."""
     if change := _change(wrapped, module):
         raise InputError(
             f"{change} since {name!r} was wrapped, and what was checked then need not hold any "
@@ -63,7 +62,7 @@ def _change(wrapped, module):
             return f"the part {where} was replaced by {a_kind(parts[where])}"
     weights = dict(_weights(module))
     for where, before in wrapped.weights.items():
-        # What is kept under another name since, as pruning does, is as good.
+        # A weight that is now kept under another name, as pruning does, is fine.
         for old, new in zip(before, weights.get(where, before)):
             if old != new:
                 return f"{where} was brought from {_short(old)} to {_short(new)}"
@@ -89,7 +88,7 @@ def _settings(module) -> Iterator[tuple[str, Any]]:
 
 
 def _flat(where, value):
-    """The values in nested mappings, by their paths."""
+    """(path, value) pairs of nested mappings."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key in BY_SAVING:

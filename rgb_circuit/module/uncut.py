@@ -1,4 +1,4 @@
-"""Calling a processor so that every text is read whole: neither cut nor padded."""
+"""Call a processor so that every text is read whole: neither cut nor padded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
-# Arguments of a call are stronger than what a tokenizer's files, its backend or a processor's class
-# say, all of which transformers would else take over from training.
+# Arguments of a call override the settings of a tokenizer's files, of its backend and of a
+# processor's class, which transformers would otherwise take over from training.
 WHOLE = {
     "padding": False,
     "truncation": False,
@@ -22,11 +22,11 @@ WHOLE = {
 def uncut(
     processor: ProcessorMixin, texts: Sequence[str], images: Sequence[Image.Image], **options: Any
 ) -> BatchFeature:
-    """What a processor makes of texts of equally many tokens, each with one picture, as tensors.
+    """A processor's outputs, as tensors, for texts of equally many tokens, each with one picture.
 
     Args:
         texts: as the processor reads them, with its own image token.
-        options: how it shows the pictures.
+        options: of the processor, for showing the pictures.
     """
     return processor(
         text=list(texts),

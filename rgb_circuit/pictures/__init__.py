@@ -1,8 +1,9 @@
-"""A trial's pictures: those in memory as they are, those in files opened whenever one is looked at.
+"""A trial's pictures. Pictures in memory are kept; those in files are opened each time they are
+looked at.
 
 Two thousand photographs do not fit into memory. So only the size and a hash of the pixels are kept
-of a file, both from one pass. Each look at the picture opens the file again, and nothing keeps it.
-Encoded bytes, as tables hold them, are kept as bytes and decoded at each look.
+of a file, both from one pass. Each look opens the file again, and nothing keeps the picture.
+Encoded bytes from tables stay bytes and are decoded at each look.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class PictureFile:
 
     @classmethod
     def read(cls, path: str | Path) -> PictureFile:
-        """A file's picture, looked at once.
+        """Read a file's picture once.
 
         Raises:
             FileNotFoundError: no such file.
-            InputError: a file that is no picture, or one that `rgb_circuit.pictures.picture.as_rgb`
+            InputError: a file that is no picture, or that `rgb_circuit.pictures.picture.as_rgb`
                 refuses.
         """
         path = Path(path).absolute()
@@ -51,10 +52,10 @@ class PictureFile:
         return cls(path, image.size, picture_hash(image), stamp)
 
     def open(self) -> Image.Image:
-        """The picture in RGB, as it was when it was read.
+        """The picture in RGB, unchanged since it was read.
 
         Raises:
-            PictureGone: the file is gone, has changed, or cannot be read any more.
+            PictureGone: the file is gone, has changed, or is no longer readable.
         """
         try:
             image, stamp = _opened(self.path)
@@ -64,7 +65,7 @@ class PictureFile:
             ) from error
         except InputError as error:
             raise PictureGone(str(error)) from error
-        # A copy put back has another time, and may be the same picture.
+        # A file that was put back has another time, and may hold the same picture.
         if stamp != self.stamp and picture_hash(image) != self.hash:
             raise PictureGone(
                 f"the picture {self.path} has changed since the trials were read; read them again, "
@@ -75,10 +76,10 @@ class PictureFile:
 
 @dataclass(frozen=True)
 class PictureBytes:
-    """A picture that stays encoded, as a table's cell holds it.
+    """A picture that stays encoded, as in a table's cell.
 
     Attributes:
-        data: a picture's file, such as a PNG or JPEG.
+        data: the contents of a picture's file, such as a PNG or JPEG.
         size: (width, height) in pixels, upright.
         hash: of its pixels, as `picture_hash` gives it.
     """
@@ -89,10 +90,10 @@ class PictureBytes:
 
     @classmethod
     def read(cls, data: bytes) -> PictureBytes:
-        """The picture of some bytes, looked at once.
+        """Read the picture of some bytes once.
 
         Raises:
-            InputError: bytes of no picture, or of one that `rgb_circuit.pictures.picture.as_rgb`
+            InputError: bytes that are no picture, or that `rgb_circuit.pictures.picture.as_rgb`
                 refuses.
         """
         image = _decoded(data)
@@ -103,7 +104,7 @@ class PictureBytes:
         return _decoded(self.data)
 
 
-# How a picture becomes square → what does it.
+# Name → function that makes a picture square.
 FITS = {
     "pad": lambda image, side: ImageOps.pad(image, (side, side), color=(127, 127, 127)),
     "resize": lambda image, side: image.resize((side, side), Image.Resampling.BICUBIC),
@@ -112,13 +113,13 @@ FITS = {
 
 @dataclass(frozen=True)
 class FittedPicture:
-    """A picture that is made square whenever it is looked at.
+    """A picture that is made square each time it is looked at.
 
     Attributes:
         source: the picture as it is.
         side: of the square, in pixels.
         how: ``"pad"`` (scaled whole, between grey bars) or ``"resize"`` (stretched).
-        hash: of the pixels that are shown, as `picture_hash` gives it.
+        hash: of the square picture's pixels, as `picture_hash` gives it.
     """
 
     source: Source = field(repr=False)
@@ -128,7 +129,7 @@ class FittedPicture:
 
     @classmethod
     def read(cls, source: Source, side: int, how: str) -> FittedPicture:
-        """A picture made square, looked at once."""
+        """Make a picture square, and read it once."""
         return cls(source, side, how, picture_hash(FITS[how](opened(source), side)))
 
     @property
@@ -141,9 +142,9 @@ class FittedPicture:
         return FITS[self.how](opened(self.source), self.side)
 
 
-# Pictures that are made at every look.
+# Sources that make their picture at every look.
 KEPT = (PictureFile, PictureBytes, FittedPicture)
-# Where a picture comes from; all kinds have a `size`.
+# The sources of pictures; all have a `size`.
 Source = Image.Image | PictureFile | PictureBytes | FittedPicture
 
 
@@ -166,7 +167,7 @@ class Pictures(Mapping[str, Image.Image]):
         return opened(self.sources[condition])
 
     def __contains__(self, condition: object) -> bool:
-        # A mapping's own looks the picture up.
+        # The default of Mapping would open the picture.
         return condition in self.sources
 
     def __iter__(self) -> Iterator[str]:
@@ -189,23 +190,24 @@ class Pictures(Mapping[str, Image.Image]):
 
 
 def sources_of(images: Mapping[str, Image.Image]) -> Mapping[str, Source]:
-    """Condition → where its picture comes from, without opening a file."""
+    """Condition → source of its picture, without opening a file."""
     return images.sources if isinstance(images, Pictures) else images
 
 
 def picture_hash(picture: Source) -> str:
-    """A hash of a picture's mode, size and pixels; where it is not in memory, it is known."""
+    """A hash of a picture's mode, size and pixels; a picture that is not in memory has it
+    already."""
     if isinstance(picture, KEPT):
         return picture.hash
     found = hashlib.sha256(f"{picture.mode} {picture.size} ".encode())
-    # Bytes of a palette picture say nothing without the palette.
+    # The bytes of a palette picture mean nothing without the palette.
     found.update(picture.convert("RGBA").tobytes())
     return found.hexdigest()
 
 
 def identical(hashes: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Pairs of conditions whose pictures have the same pixels, each with the first condition that
-    has them.
+    """Pairs of conditions whose pictures have the same pixels; the first of each pair is the first
+    condition with them.
 
     Args:
         hashes: condition → `picture_hash` of its picture.
@@ -223,7 +225,7 @@ def _hashes(sources):
 
 
 def _opened(path):
-    """The picture of a file, in RGB, the file closed; and the file's `PictureFile.stamp`."""
+    """A file's picture in RGB, with the file closed again; and the file's `PictureFile.stamp`."""
     try:
         about = os.stat(path)
         with Image.open(path) as image:
@@ -245,7 +247,7 @@ def _opened(path):
 
 
 def _decoded(data):
-    """The picture of some bytes, in RGB."""
+    """The picture of some bytes in RGB."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return as_rgb(image)
@@ -259,14 +261,14 @@ def _decoded(data):
 
 
 def _why(error):
-    """Why Pillow does not open a picture. Of an unknown format it says only where it looked."""
+    """Why Pillow cannot open a picture. For an unknown format Pillow only says where it looked."""
     if isinstance(error, UnidentifiedImageError):
         return "its format is not known"
     return getattr(error, "strerror", None) or first_line(error)
 
 
 def _instead(error):
-    """What to do about a picture that Pillow does not open."""
+    """What to do about a picture that Pillow cannot open."""
     if isinstance(error, Image.DecompressionBombError):
         return "make it smaller"
     return "save it as PNG or JPEG"

@@ -1,4 +1,4 @@
-"""What a model is shown of a picture."""
+"""A picture as the model sees it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
 
 
 def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
-    """What the model's image tokens tile: the picture after the model's own resizing, cropping or
-    padding.
+    """The part of a picture that the model's image tokens tile, after the model's own resizing,
+    cropping or padding.
 
-    Where it is shown in several views, the first. The margin that no token covers is left out.
-    Tokens laid over the whole of a picture that the model crops or pads would lie in the wrong
-    places.
+    If the model sees several views, the first. The margin that no token covers is left out. On the
+    whole of a picture that the model crops or pads, the tokens would lie in the wrong places.
 
     Raises:
-        InputError: a picture of which nobody knows where its tokens lie.
+        InputError: a picture whose tokens' places are unknown.
     """
     pixels = views_of(model, image)[0].pixels
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
@@ -32,15 +31,16 @@ def as_seen(model: Vlm, image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Fit:
-    """How pictures of one size are made to fit a model.
+    """How a model's processor fits pictures of one size.
 
     Attributes:
         lost: side ("left", "right", "top", "bottom") → share of the picture's width or height that
             is cut off there; only sides that lose about a pixel or more.
-        padding: share of what the model sees that is none of the picture.
-        proportion: how wide a square in the picture becomes, over how high; 1 unless that makes a
-            pixel's difference.
-        views: how often they are shown; all else is of the first time, on the whole picture.
+        padding: share of what the model sees that is not part of the picture.
+        proportion: width over height of a square in the picture, after fitting; 1 unless that makes
+            a pixel's difference.
+        views: the number of views; the other attributes are those of the first, of the whole
+            picture.
     """
 
     lost: Mapping[str, float]
@@ -54,14 +54,15 @@ MEASURABLE = 8
 
 
 def fit(model: Vlm, size: tuple[int, int]) -> Fit:
-    """How the model's processor makes a picture of (width, height) fit, measured on pictures of
-    that size.
+    """How the model's processor fits a picture of (width, height), measured on pictures of that
+    size.
 
-    1. Show it a picture whose red grows with the column, whose green grows with the row, and whose
+    1. Give it a picture whose red grows with the column, whose green grows with the row, and whose
        blue is full; and the negative of that picture.
     2. Pixels that are the same in both are padding.
     3. In the middle of the rest, red and green tell the column and row that each pixel shows.
-       Followed to the edges, they tell what was cut off, and how much each direction was scaled.
+       Extrapolated to the edges, they tell what was cut off, and how much each direction was
+       scaled.
     """
     (across, down), (by_column, by_row) = map(_ramp, size), map(_dither, size)
     picture = np.full((size[1], size[0], 3), 255, dtype=np.uint8)
@@ -89,31 +90,31 @@ def fit(model: Vlm, size: tuple[int, int]) -> Fit:
 
 
 def _ramp(length):
-    """Numbers from 0 to at most 255 that grow evenly, by whole steps where there are enough."""
+    """Numbers from 0 to at most 255 that grow evenly, in whole steps if there are enough."""
     steps = max(length - 1, 1)
     return np.arange(length) * (255 // steps if steps <= 255 else 255 / steps)
 
 
 def _dither(length):
-    """Fractions that spread evenly over any stretch of ``length``: added before rounding down, they
-    undo it on average."""
+    """Fractions that spread evenly over any stretch of ``length``. Added before rounding down, they
+    cancel the rounding on average."""
     return np.arange(length) * 0.618034 % 1
 
 
 def _extent(pixels, shows, length):
-    """What is lost before and behind, as shares of ``length`` pixels, and how many pixels one of
-    them became.
+    """The loss before and after, as shares of ``length`` pixels, and the number of pixels that one
+    of them became.
 
     Args:
         pixels: those that show the picture, along one direction.
-        shows: which of the picture's pixels each of them shows, counted from 0.
+        shows: the picture's pixel that each of them shows, from 0.
     """
     middle = slice(len(pixels) // 4, -(len(pixels) // 4))
     step, start = np.polyfit(pixels[middle], shows[middle], 1)
-    # Edges lie half a pixel beyond the first and the last one.
+    # Edges lie half a pixel beyond the first and the last pixel.
     before = start + step * (pixels[0] - 0.5) + 0.5
     behind = length - (start + step * (pixels[-1] + 0.5) + 0.5)
-    # Edges are blurred by resampling and rounded to a pixel, of the picture or of what is seen.
+    # Resampling blurs edges and rounds them to a pixel, of the picture or of what the model sees.
     least = max(0.75 * step, 0.5)
     return *(float(end) / length if end > least else 0.0 for end in (before, behind)), float(
         1 / step

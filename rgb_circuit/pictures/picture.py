@@ -1,4 +1,4 @@
-"""A picture as a person sees it, in the form that every processor takes for the same: plain RGB."""
+"""A picture as people see it, in the form that every processor reads alike: plain RGB."""
 
 import io
 
@@ -13,19 +13,18 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
     - It is turned upright as its camera noted.
     - Transparent places are laid on white.
-    - 16-bit grey is divided by 257, and decimal numbers from 0 (black) to 1 (white) are multiplied
-      by 255. Other decimal numbers, and 32-bit whole ones, do not say which of them is white:
-      refused.
-    - Palette, bilevel, CMYK, Lab, YCbCr and HSV are converted, CMYK by its colour profile where it
-      has one. Profiles of RGB and grey pictures are not applied, since no processor of a model
-      applies them.
+    - 16-bit grey is divided by 257, and floats from 0 (black) to 1 (white) are multiplied by 255.
+      Other floats, and 32-bit integers, are refused: they do not say which number is white.
+    - Palette, bilevel, CMYK, Lab, YCbCr and HSV are converted, CMYK by its colour profile if it has
+      one. Profiles of RGB and grey pictures are not applied, since no model's processor applies
+      them.
     - An animated picture, or a file of several pages, is refused.
 
     Returns:
         The same object if it is plain RGB already.
 
     Raises:
-        InputError: what is no Pillow picture, cannot be read, or is one of those refused above.
+        InputError: no Pillow picture, an unreadable one, or one of those refused above.
     """
     if not isinstance(image, Image.Image):
         raise InputError(
@@ -36,7 +35,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     # What Pillow raises for broken files depends on the format.
     try:
         image.load()
-        # Behind a camera's picture in this format come its own previews of it.
+        # In this format a camera adds its own previews after the picture.
         frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     except Exception as error:
@@ -53,7 +52,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
             f"this picture has {frames} frames or pages; save the one to be shown as a picture of "
             "its own"
         )
-    # Netpbm's reader spreads whatever range its file states over 16 bits.
+    # Pillow scales the range that a Netpbm file states to 16 bits.
     grey16 = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
     return _colors(ImageOps.exif_transpose(image) if turned else image, grey16)
 
@@ -64,7 +63,7 @@ def _colors(image, grey16):
     if image.mode in ("I", "F"):
         return _from_numbers(image)
     if image.has_transparency_data:
-        # Pillow knows no direct way from grey with premultiplied transparency.
+        # Pillow cannot convert grey with premultiplied transparency directly.
         straight = image.convert("LA") if image.mode == "La" else image
         return _on_white(straight.convert("RGBA"))
     if image.mode == "CMYK" and image.info.get("icc_profile"):
@@ -92,7 +91,7 @@ def _from_numbers(image):
             f"this picture holds 32-bit whole numbers, here from {low} to {high}, and does not say "
             "which is white; save it with 8 or 16 bits"
         )
-    # Not a number is in no range.
+    # Written so that NaN fails too.
     if not (low >= 0 and high <= 1):
         raise InputError(
             f"this picture holds decimal numbers from {low:g} to {high:g}, and only 0 (black) to 1 "
@@ -103,7 +102,7 @@ def _from_numbers(image):
 
 
 def _from_inks(image):
-    """From CMYK, by its colour profile: without it the same inks come out as garish colours."""
+    """Convert CMYK by its colour profile; without it the same inks come out as garish colours."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
         return ImageCms.profileToProfile(

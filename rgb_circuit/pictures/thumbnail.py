@@ -1,4 +1,4 @@
-"""Pictures made small, with the tile that they are about made plain to see."""
+"""Small versions of pictures on which the tile in question is easy to see."""
 
 import base64
 import io
@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-# Tiles to each side of the one that is enlarged.
+# Tiles on each side of the enlarged tile.
 AROUND = 2
-# On a side with more tiles than this, one of them is too small to be seen in a figure.
+# With more tiles per side than this, a tile is too small to be seen in a figure.
 SMALL_FROM = 12
-# Pixels that a picture has at least before lines are drawn into it.
+# Pictures with fewer pixels than this are magnified before lines are drawn into them.
 LEAST_SIDE = 320
 
 
 def outlined(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Image.Image:
-    """A copy with a frame around a tile, white within black, so that it shows on any colour; a
-    picture of few pixels is magnified first, or the frame would hide it.
+    """A copy with a frame around a tile, white within black, so that it shows on any colour. A
+    picture of few pixels is magnified first, or the frame would hide the tile.
 
     Args:
         image: in RGB.
@@ -26,7 +26,7 @@ def outlined(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Im
     times = -(-LEAST_SIDE // max(image.size))
     image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     left, top, right, bottom = _box(image, tile, grid)
-    # As thick as shows when the whole picture is made small.
+    # Thick enough to show when the whole picture is made small.
     thick = max(1, round(max(image.size) / 160))
     draw = ImageDraw.Draw(image)
     for grown, color in ((2 * thick, "black"), (thick, "white")):
@@ -39,8 +39,7 @@ def outlined(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Im
 
 
 def enlarged(image: Image.Image, tile: Sequence[int], grid: Sequence[int]) -> Image.Image:
-    """The part of a picture that has a tile and the two beside it on each side, as far as there are
-    any.
+    """The part of a picture with a tile and up to two tiles on each side of it.
 
     Args:
         image, tile, grid: as in `outlined`.
@@ -58,8 +57,8 @@ def data_uri(image: Image.Image, most: int | None = None, *, quality: int = 85) 
     """A picture as a data URI: exact if it has few colours, as a JPEG if it is a photograph.
 
     Args:
-        most: pixels of its longer side, if it should be made smaller.
-        quality: of a JPEG.
+        most: longest side in pixels, if the picture should be made smaller.
+        quality: for JPEG.
     """
     few = image.getcolors(256) is not None
     if most is not None and max(image.size) > most:
@@ -71,11 +70,11 @@ def data_uri(image: Image.Image, most: int | None = None, *, quality: int = 85) 
 
 
 def small_file(image: Image.Image, most: int, *, quality: int = 80) -> bytes:
-    """A picture as a file, no larger than ``most`` pixels on its longer side: a PNG, exact, if it
-    has few colours, else WebP.
+    """A picture as a file, at most ``most`` pixels on its longer side: an exact PNG if it has few
+    colours, else WebP.
 
     Args:
-        quality: of WebP, 0 to 100.
+        quality: for WebP, 0 to 100.
     """
     few = image.getcolors(256) is not None
     image = image.convert("RGB")

@@ -1,15 +1,15 @@
-"""Where a picture's image tokens lie on it.
+"""The places of a picture's image tokens on it.
 
-A model is shown a picture once or several times, as its own processor has it: resized, cropped,
-padded, at its own size, or whole and then again in pieces. Each such view is made of places, and
-each place has an image token. What a processor makes tells which:
+A model sees a picture once or several times, as its own processor makes it: resized, cropped,
+padded, at its own size, or whole and then again in pieces. Each such view consists of places, and
+each place has an image token. The output of the processor tells which views there are:
 
-| it makes | views |
+| output | views |
 |---|---|
-| one square picture of the layout's size | that one |
-| patches and how many there are a side (``image_grid_thw``) | the picture at about its own size |
+| one square picture of the layout's size | that picture |
+| patches and their number per side (``image_grid_thw``) | the picture at about its own size |
 | one picture and its size (``image_sizes``) | the same |
-| several squares and the picture's size | the whole picture, and one laid together of the others |
+| several squares and the picture's size | the whole picture, and one put together from the others |
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class View:
-    """One time that a model is shown a picture.
+    """One view of a picture as the model sees it.
 
     Attributes:
-        pixels: what its places tile, (height, width, 3), from 0 to 255.
-        tokens: of each place, the number of its image token among all of the picture's, from 0; −1
+        pixels: tiled by its places, (height, width, 3), from 0 to 255.
+        tokens: for each place, the number of its image token among all of the picture's, from 0, or
+            −1 if it has none, (rows, columns).
             where it has none, (rows, columns).
     """
 
@@ -48,10 +49,10 @@ class View:
 
 
 def views_of(model: Vlm, image: Image.Image) -> list[View]:
-    """Every time that the model is shown a picture, in the order of its tokens.
+    """All views that the model sees of a picture, in the order of their tokens.
 
     Raises:
-        InputError: a picture of which nobody knows where its tokens lie.
+        InputError: a picture whose tokens' places are unknown.
     """
     image, layout = as_rgb(image), model.layout
     options = {**layout.options, "do_rescale": False, "do_normalize": False}
@@ -66,7 +67,7 @@ def views_of(model: Vlm, image: Image.Image) -> list[View]:
         return [_of_patches(model, pixels, made["image_grid_thw"][0].tolist())]
     if pixels.ndim == 5 and "image_sizes" in made:
         return _of_pieces(model, pixels[0], made["image_sizes"][0].tolist())
-    # Some processors count the pictures of a prompt too.
+    # Some processors add a dimension for the pictures of a prompt.
     pixels = pixels.reshape(-1, *pixels.shape[-3:])
     if len(pixels) == 1 and (
         "image_sizes" in made or pixels.shape[-2:] == (layout.picture_px,) * 2
@@ -85,25 +86,25 @@ def _unknown(model, image):
 
 
 def _of_one(model, pixels):
-    """The view of one picture (3, height, width), whose places have tokens row by row."""
+    """The view of a single picture (3, height, width), whose places have tokens row by row."""
     tiled = _tiled(model, pixels)
     rows, columns = (side // model.tile_px for side in tiled.shape[:2])
     return View(tiled, model.layout.first + np.arange(rows * columns).reshape(rows, columns))
 
 
 def _tiled(model, pixels):
-    """A picture (3, height, width) without the margin that belongs to no place, (height, width,
-    3)."""
+    """A picture (3, height, width) without the margin that no place covers, (height, width, 3)."""
     below, right = (side // model.tile_px * model.tile_px for side in pixels.shape[-2:])
     return pixels[:, :below, :right].permute(1, 2, 0).float().numpy()
 
 
 def _of_patches(model, pixels, grid):
-    """The view of patches (number, pixels of a patch), those of a place next to each other."""
+    """The view of patches (number, pixels of a patch) in which the patches of a place are
+    adjacent."""
     _, rows, columns = grid
     side = model.config.vision_config.patch_size
     merged = model.tile_px // side
-    # Of several frames of a film, a picture is each.
+    # Patches hold the frames of a film; those of a picture are all the same.
     patches = pixels.reshape(rows // merged, columns // merged, merged, merged, 3, -1, side, side)[
         ..., 0, :, :
     ]
@@ -112,8 +113,8 @@ def _of_patches(model, pixels, grid):
 
 
 def _of_pieces(model, pixels, size):
-    """The views of a picture that is shown whole and again in pieces, as LLaVA-NeXT has it: behind
-    each row of the second view stands a token that has no place.
+    """The views of a picture that the model sees whole and again in pieces, as in LLaVA-NeXT: after
+    each row of the second view there is a token without a place.
 
     Args:
         pixels: (1 + pieces, 3, side, side).
@@ -129,7 +130,7 @@ def _of_pieces(model, pixels, size):
     together = pieces.transpose(0, 2, 1, 3, 4).reshape(
         rows * model.tile_px, columns * model.tile_px, 3
     )
-    # The model leaves out the places that pad the picture.
+    # The model drops the places that pad the picture.
     left = unpad_image(torch.arange(rows * columns).reshape(1, rows, columns), size)[0].numpy()
     tokens = np.full(rows * columns, -1)
     tokens[left] = (
@@ -141,13 +142,13 @@ def _of_pieces(model, pixels, size):
 
 
 def laid_out(model: Vlm, image: Image.Image, input_ids: torch.Tensor) -> np.ndarray:
-    """The token positions of the places of a picture's first view, (rows, columns).
+    """The token positions of the places in a picture's first view, (rows, columns).
 
     Args:
-        input_ids: of a prompt that shows the picture, (positions,).
+        input_ids: of a prompt with the picture, (positions,).
 
     Raises:
-        InputError: as `views_of`, or another number of tokens.
+        InputError: as in `views_of`, or a different number of tokens.
     """
     places = (input_ids == model.config.image_token_id).nonzero().flatten().numpy()
     views = views_of(model, image)
@@ -161,32 +162,33 @@ def laid_out(model: Vlm, image: Image.Image, input_ids: torch.Tensor) -> np.ndar
 
 
 def tokens_of(views: Sequence[View]) -> int:
-    """How many image tokens a picture of these views has."""
-    # Behind the last place of a second view stands one more.
+    """The number of image tokens of a picture with these views."""
+    # The last row of a second view ends with a token without a place.
     return max(int(view.tokens.max()) for view in views) + len(views)
 
 
 def covering(
     model: Vlm, size: tuple[int, int], box: tuple[float, ...], count: int
 ) -> tuple[int, ...]:
-    """The image tokens that cover a box, in every view, as numbers among all of the picture's, from
-    0.
+    """The image tokens that cover a box, in every view, as numbers among all of the picture's
+    tokens, from 0.
 
-    A token covers it if at least one pixel of what the model sees at the token's place shows the
-    box rather than what is around it. A processor goes by a picture's size, so it is shown a black
-    picture of that size, and the same with the box in white.
+    A token covers the box if at least one pixel that the model sees at the token's place shows the
+    box rather than its surroundings. To find these pixels, the processor, which depends on a
+    picture's size alone, gets a black picture of that size and the same picture with the box in
+    white.
 
     Args:
         size: (width, height) of the picture in pixels.
-        box: (left, top, right, bottom) in its pixels.
-        count: how many image tokens its prompt has.
+        box: (left, top, right, bottom) in the picture's pixels.
+        count: the number of image tokens in the picture's prompt.
 
     Returns:
-        The numbers in order; none where the box is cropped away, or smaller than a pixel that is
-        seen.
+        The numbers in order; none if the box is cropped away, or smaller than a pixel that the
+        model sees.
 
     Raises:
-        InputError: as `views_of`, or another number of tokens.
+        InputError: as in `views_of`, or a different number of tokens.
     """
     if (size, box) not in model.covering:
         model.covering[size, box] = _covering(model, size, box, count)
@@ -199,7 +201,7 @@ def _covering(model, size, box, count):
         np.clip(np.minimum(np.arange(length) + 1, end) - np.maximum(np.arange(length), begin), 0, 1)
         for length, begin, end in ((size[0], left, right), (size[1], top, bottom))
     )
-    # A pixel that the box covers in part is grey.
+    # A pixel that the box covers only in part is grey.
     white = np.repeat(
         (255 * np.outer(down, across)).round().astype(np.uint8)[..., None], 3, axis=-1
     )

@@ -1,8 +1,8 @@
 """Figures: frame in, Axes out.
 
-Every function draws on the ``ax`` it is given, or on a figure of its own, and changes no setting of
-matplotlib: nothing is registered with pyplot, so nothing need be closed. A notebook shows a new
-figure where the call ends a cell.
+Every function draws on the ``ax`` it is given, or on its own figure, and changes no setting of
+matplotlib. Nothing is registered with pyplot, so nothing needs to be closed. A notebook shows a new
+figure if the call ends a cell.
 """
 
 from .attention import attention_over_picture, veiled

@@ -12,13 +12,12 @@ from .canvas import new_axes, percent
 def veiled(pattern: np.ndarray, image: Image.Image) -> Image.Image:
     """A picture veiled in grey where a head does not look.
 
-    The veil is fully lifted at four times the attention that an even spread would give a tile, or
-    at the most looked-at tile if that is more: a head that hardly looks at the picture leaves it
-    grey.
+    The veil is fully lifted at four times the attention of an even spread over all tiles, or at the
+    most attended tile if that has more. So a head that hardly looks at the picture leaves it grey.
 
     Args:
         pattern: attention probabilities of the image tokens, (rows, columns).
-        image: what the image tokens tile; of a picture that the model crops or pads,
+        image: the part of a picture that the image tokens tile; if the model crops or pads it,
             `rgb_circuit.pictures.as_seen.as_seen`.
     """
     image = as_rgb(image)
@@ -36,17 +35,17 @@ def attention_over_picture(
     tile: tuple[int, int] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """The `veiled` picture, how much of the attention is on it, and how much of that chance would
-    put on a tile.
+    """The `veiled` picture, with the share of attention on it, and the share that chance would put
+    on a tile.
 
-    Chance is the picture's own share, spread evenly over its tiles: what a head would give each if
-    it looked at the picture without looking for anything.
+    Chance is the picture's own share, spread evenly over its tiles: the share of each tile if the
+    head looked at the picture without looking for anything.
 
     Args:
         pattern, image: as in `veiled`.
-        tile: (row, column) of a tile that is outlined, and that the text speaks of; where there are
-            many tiles, it is shown enlarged in a corner too.
-        ax: where to draw; a new figure's by default.
+        tile: (row, column) of the tile to outline and to name in the text; if there are many tiles,
+            it is also shown enlarged in a corner.
+        ax: the axes to draw on; by default those of a new figure.
     """
     ax = ax or new_axes(3.2, 3.4)
     shown = veiled(pattern, image)
@@ -69,7 +68,7 @@ def attention_over_picture(
 
 
 def _enlarge(ax, image, tile, grid):
-    """The tile and those around it, in the corner that is furthest from it."""
+    """Show the tile and those around it in the corner furthest from it."""
     below, right = (2 * place < side for place, side in zip(tile, grid))
     corner = ax.inset_axes((0.62 * right, 0.62 * (not below), 0.38, 0.38))
     corner.imshow(enlarged(image, tile, grid), interpolation="nearest")

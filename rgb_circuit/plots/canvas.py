@@ -1,5 +1,4 @@
-"""What all figures share: colours, names and numbers as text, and a figure that pyplot does not
-know of."""
+"""Shared by all figures: colours, names and numbers as text, and figures unknown to pyplot."""
 
 import io
 import math
@@ -16,19 +15,17 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike
 
-# Red to blue through white: told apart with every common kind of colour blindness.
+# Red to blue through white; all common kinds of colour blindness can tell these apart.
 DIVERGING = "RdBu_r"
-# Of Okabe and Ito's palette, which the colour-blind can tell apart; all of them show on white and
-# on black.
+# From Okabe and Ito's palette for colour-blind readers; all show on white and on black.
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-# For lines that must not stand out, and for writing on a light cell, which stays dark where the
-# page is dark.
+# QUIET for unobtrusive lines; INK for text on a light cell, which stays dark on a dark page.
 QUIET, INK = "0.55", "0.1"
-# Behind writing that crosses a line. A page that is dark puts its own colour there.
+# The ground of text that crosses a line. A dark page replaces it by its own colour.
 PAPER = "#fefefe"
-# Over what is not told from zero, and how much of it.
+# The colour over values not told from zero, and its opacity.
 FADED, FADING = "0.9", 0.75
-# Letters of a name that a title or a legend has room for.
+# Letters of a name that fit a title or a legend.
 LONGEST_NAME = 28
 
 Arguments = ParamSpec("Arguments")
@@ -36,14 +33,14 @@ Drawn = TypeVar("Drawn", Axes, Figure)
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows where it ends a cell. pyplot does not know of it, and so
-    neither shows it twice nor keeps it."""
+    """A figure that a notebook shows if it ends a cell. pyplot does not know it, so it is neither
+    shown twice nor kept."""
 
     def _repr_png_(self) -> tuple[bytes, dict]:
         drawn = io.BytesIO()
         self.savefig(drawn, dpi=200, format="png")
         width, height = self.get_size_inches()
-        # Two pixels of it for each of an ordinary screen.
+        # Two of its pixels for each pixel of an ordinary screen.
         return drawn.getvalue(), dict(width=round(100 * width), height=round(100 * height))
 
 
@@ -55,39 +52,39 @@ class ShownAxes(Axes):
 
 
 def new_figure(width: float, height: float) -> ShownFigure:
-    """A new figure, in inches."""
+    """A new figure, of a size in inches."""
     return ShownFigure(figsize=(width, height), layout="constrained")
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """The axes of a new figure, in inches."""
+    """The axes of a new figure, of a size in inches."""
     return new_figure(width, height).add_subplot(axes_class=ShownAxes)
 
 
 def literal(draw: Callable[Arguments, Drawn]) -> Callable[Arguments, Drawn]:
-    """A function that draws, whose texts are shown letter by letter: names come from users, and a
-    dollar sign in one means a dollar, not the beginning of a formula."""
+    """Make a drawing function show its texts literally: names come from users, and a dollar sign in
+    one is a dollar, not the beginning of a formula."""
 
     @wraps(draw)
     def drawn(*arguments: Arguments.args, **options: Arguments.kwargs) -> Drawn:
         with rc_context({"text.parse_math": False}):
             shown = draw(*arguments, **options)
-        # The title and the labels of axes that were given are older than the setting.
+        # Titles and labels of given axes were made before the setting.
         return without_formulas(shown)
 
     return drawn
 
 
 def without_formulas(shown: Drawn) -> Drawn:
-    """The same axes or figure, all of whose texts so far are shown letter by letter."""
+    """The same axes or figure, with all its texts so far shown literally."""
     for text in shown.findobj(Text):
         text.set_parse_math(False)
     return shown
 
 
 def brief(name: str, most: int = LONGEST_NAME) -> str:
-    """A user's name as a figure has room for it: of a long one the beginning and the end, on one
-    line."""
+    """A user's name on one line, short enough for a figure: of a long name the beginning and the
+    end."""
     name = " ".join(str(name).split())
     if len(name) <= most:
         return name
@@ -96,28 +93,27 @@ def brief(name: str, most: int = LONGEST_NAME) -> str:
 
 
 def legend_name(name: str) -> str:
-    """A user's name for a legend, from which matplotlib leaves out what begins with an
-    underscore."""
+    """A user's name for a legend; matplotlib leaves out names that begin with an underscore."""
     return brief(name) if not name.startswith("_") else f" {brief(name)}"
 
 
 def model_title(name: str) -> str:
-    """A model's name as a title has it: of a folder's path the last part; a hub id stays whole."""
+    """A model's name for a title: the last part of a folder's path; a hub id stays whole."""
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..", "~")]
     is_path = name.count("/") != 1 or "\\" in name or name[0] in "/.~" or name[-1] == "/"
     return parts[-1] if parts and is_path else name
 
 
 def limit_of(values: ArrayLike, least: float = 0.0) -> float:
-    """Where a scale ends that is centred on zero: at the largest size among the numbers, or at
-    ``least`` if that is more; at 1 where both are nothing."""
+    """The end of a scale centred on zero: the largest absolute value, but at least ``least``; 1 if
+    both are zero."""
     sizes = np.abs(np.asarray(values, dtype=float))
     return max(float(sizes[np.isfinite(sizes)].max(initial=0)), least) or 1.0
 
 
 def percent(share: float, places: int | None = None) -> str:
-    """A fraction as per cent, to two digits where it is below ten and no ``places`` are given: 41
-    %, 2.8 %, 0.031 %."""
+    """A fraction as per cent; unless ``places`` are given, with two digits below ten: 41 %, 2.8 %,
+    0.031 %."""
     if not math.isfinite(share):
         return "–"
     number = 100 * float(share)
@@ -127,14 +123,14 @@ def percent(share: float, places: int | None = None) -> str:
             if abs(number) < 1e-6 or abs(number) >= 9.95
             else 1 - math.floor(math.log10(abs(number)))
         )
-    # Adding zero takes the sign off −0.
+    # Adding zero removes the sign of −0.
     text = f"{round(number, places) + 0.0:.{places}f}".replace("-", "−")
     return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def percent_between(share: float, low: float, high: float) -> str:
-    """A fraction with its interval, to the digits that the interval leaves, three at most: +41 %
-    [38, 44]; without one, `percent`."""
+    """A fraction with its interval, to the digits that the interval justifies, at most three: +41 %
+    [38, 44]; without an interval, `percent`."""
     sign = "+" if share > 0 else ""
     width = 100 * (high - low) / 2
     if not math.isfinite(width):
@@ -153,21 +149,21 @@ def write_names(
     cell: float = 0,
     size: float = 8,
 ) -> None:
-    """Write names beside points, none over another; call it when all else is drawn.
+    """Write names next to points, none over another; call it after everything else is drawn.
 
     Args:
-        names: (name, point in data coordinates, colour, offsets) each. It is written at the first
-            offset where there is room: in points, from there to the name's left end, or to its
-            right end where the first number is negative.
-        lines: join names and points with lines, keep names off all the points, and write one that
-            finds no room at its last offset; otherwise that one is left out.
-        cell: side of a square around each point, in data coordinates, of a map: names keep off all
-            of these and within the axes, on paper of their own.
+        names: (name, point in data coordinates, colour, offsets) each. A name is written at the
+            first offset with room, in points from its point to the name's left end, or to its right
+            end if the first number is negative.
+        lines: join names and points with lines, keep names off all the points, and write a name
+            that finds no room at its last offset; without it such a name is left out.
+        cell: for maps, the side of a square around each point, in data coordinates: names keep off
+            all of these and within the axes, on their own ground.
         size: of the font.
     """
     if not names:
         return
-    # Only a figure that is laid out knows how far apart two points are.
+    # Only after layout does the figure know the distance of two points.
     ax.figure.draw_without_rendering()
     places = [ax.transData.transform(point) * 72 / ax.figure.dpi for _, point, *_ in names]
     room = ax.bbox.get_points() * 72 / ax.figure.dpi if cell else [[-math.inf] * 2, [math.inf] * 2]

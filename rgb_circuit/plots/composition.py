@@ -1,4 +1,4 @@
-"""What runs through what: a map of all pairs of heads, and a diagram of a few."""
+"""Which heads act through which: a map of all pairs of heads, and a diagram of a few."""
 
 import numpy as np
 import pandas as pd
@@ -32,13 +32,14 @@ SHARES = ["share", "share_low", "share_high"]
 def composition_map(frame: pd.DataFrame, model: str, role: str, *, ax: Axes | None = None) -> Axes:
     """Sender × receiver map of the mediated effect on one role's logit.
 
-    A dot marks an interval that excludes zero, of an effect of at least a hundredth of the largest.
+    A dot marks an interval that excludes zero, if the effect is at least a hundredth of the
+    largest.
 
     Args:
         frame: from `analyses.composition.composition`.
         model: its name, for the title.
         role: whose logit.
-        ax: where to draw; a new figure's by default.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: a role that the frame lacks.
@@ -47,7 +48,7 @@ def composition_map(frame: pd.DataFrame, model: str, role: str, *, ax: Axes | No
     cells = _cells(rows, rows["mediated_effect"])
     ax = ax or new_axes(max(4.8, 2.4 + 0.45 * cells.shape[1]), max(3, 1.8 + 0.45 * cells.shape[0]))
     limit = limit_of(cells)
-    # Rounding alone can differ from zero in the same direction in every trial.
+    # Rounding alone can differ from zero, in the same direction in every trial.
     clear = ((rows["ci_low"] > 0) | (rows["ci_high"] < 0)) & (
         rows["mediated_effect"].abs() >= limit / 100
     )
@@ -77,18 +78,18 @@ def composition_diagram(
     least: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
-    """Senders → receivers → answer: which share of each sender's effect runs through each receiver,
-    and which past all of them.
+    """Senders → receivers → answer: the share of each sender's effect that runs through each
+    receiver, and the share that runs past all of them, with 95 % intervals.
 
-    Shares through several receivers need not add up to one. Shares come with their 95 % intervals.
+    Shares through several receivers need not add up to one.
 
     Args:
         pairs: from `analyses.composition.composition`.
         together: from `analyses.composition.mediation`, of the same senders and receivers.
         model: its name, for the title.
         role: whose logit.
-        least: share from which an arrow is drawn, unless its interval includes zero.
-        ax: where to draw; a new figure's by default.
+        least: the smallest share that gets an arrow; its interval must exclude zero too.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: a role that a frame lacks.
@@ -99,7 +100,7 @@ def composition_diagram(
     )
     receivers = list(pairs.groupby(RECEIVER).groups)
     middle, bottom = (len(receivers) - 1) / 2, len(receivers) - 1
-    # Senders that act past the receivers stand below them, so that their arrows cross none.
+    # Senders that act past the receivers are drawn below them, so that their arrows cross none.
     past = together["share"] < 0.5
     levels = pd.Series(0.0, index=together.index)
     levels[~past] = middle + 1.1 * (np.arange((~past).sum()) - ((~past).sum() - 1) / 2)
@@ -141,7 +142,7 @@ def composition_diagram(
 
 
 def of_role(frame: pd.DataFrame, role: str) -> pd.DataFrame:
-    """The rows of one role; InputError where there are none."""
+    """The rows of one role; InputError if there are none."""
     rows = frame[frame["role"] == role]
     if rows.empty:
         raise InputError(
@@ -151,7 +152,7 @@ def of_role(frame: pd.DataFrame, role: str) -> pd.DataFrame:
 
 
 def route(row: pd.Series) -> str:
-    """From which picture into which, of a row that has ``source`` and ``target``."""
+    """The ``source`` and ``target`` pictures of a row, as text."""
     return f"{brief(row['source'])} into {brief(row['target'])}"
 
 
@@ -176,7 +177,7 @@ def _arrow(ax, points, share, color):
 
 
 def _note(ax, place, share, low, high):
-    # No interval of no width.
+    # An interval without width is not written.
     said, low_said, high_said = (f"{value:.0%}" for value in (share, low, high))
     box = dict(facecolor=PAPER, edgecolor="none", pad=1)
     ax.text(

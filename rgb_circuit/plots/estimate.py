@@ -1,4 +1,4 @@
-"""Estimated effects beside exact ones."""
+"""Estimated effects against exact ones."""
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,15 @@ def estimates_against_exact(
     label: int = 6,
     ax: Axes | None = None,
 ) -> Axes:
-    """Each head's estimated effect over its exact one: mean over trials, a point per head, target
-    and role.
+    """Each head's estimated effect over its exact effect, as means over trials: one point per head,
+    target and role.
 
     Args:
         estimate: from `rgb_circuit.attribute`, at positions that are restored together.
-        exact: from `rgb_circuit.patch_heads`, the same.
+        exact: from `rgb_circuit.patch_heads`, with the same arguments.
         model: its name, for the title.
-        label: how many heads are named, those whose estimate is furthest off.
-        ax: where to draw; a new figure's by default.
+        label: the number of heads to name, those whose estimate is furthest off.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: frames of other trials, targets, heads or positions.

@@ -1,4 +1,4 @@
-"""How much of the model a growing circuit is."""
+"""The share of the model's behaviour that a growing circuit gives."""
 
 import numpy as np
 import pandas as pd
@@ -8,19 +8,19 @@ from ..heads import Head
 from ..stimuli.replicates import counted
 from .canvas import BLUE, QUIET, VERMILION, brief, literal, model_title, new_axes, write_names
 
-# Wider curves squeeze their first heads, and get an axis that is logarithmic from here on.
+# Wider curves squeeze their first heads, so their axis is logarithmic from here on.
 LINEAR_UP_TO = 16
 
 
 @literal
 def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = None) -> Axes:
-    """Faithfulness over circuit size with its interval, beside that of random sets; the first heads
-    are named where names fit.
+    """Faithfulness over circuit size with its interval, and that of random sets; the first heads
+    are named if their names fit.
 
     Args:
         frame: from `analyses.circuit.curve`.
         model: its name, for the title.
-        ax: where to draw; a new figure's by default.
+        ax: the axes to draw on; by default those of a new figure.
     """
     ax = ax or new_axes(6, 3.8)
     for level in (0, 1):
@@ -54,7 +54,7 @@ def faithfulness_curve(frame: pd.DataFrame, model: str, *, ax: Axes | None = Non
     ax.set_title(f"{against} · {model_title(model)} · n = {counted(frame)}", fontsize=10)
     ax.set(xlabel="heads in the circuit", ylabel="faithfulness (restored fraction)")
     ax.spines[["top", "right"]].set_visible(False)
-    # Below the axes: bands and curve may be anywhere in them.
+    # Below the axes, since bands and curve may be anywhere within.
     ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     first = frame.iloc[1:7].itertuples()
     write_names(

@@ -1,4 +1,4 @@
-"""Effects with their intervals, one under the other."""
+"""Effects with their intervals, one below the other."""
 
 from collections.abc import Mapping
 
@@ -18,7 +18,7 @@ NEEDED = (
     "n",
     "holds",
 )  # fmt: skip
-# State → colour, marker, and whether it is filled: three ways to tell them apart.
+# State → colour, marker, and whether it is filled: three ways to tell states apart.
 LOOKS = {
     "holds": (BLUE, "o", True),
     "refuted": (VERMILION, "s", False),
@@ -37,30 +37,32 @@ def effect_forest(
     says: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """What restoring each head does, a line per prediction: effect and 95 % interval; filled where
-    the prediction holds. Below stands what each prediction says, in plain words (`predictions`).
+    """The effect of restoring each head, one line per prediction: effect and 95 % interval, filled
+    if the prediction holds. Below the axes, each prediction is given in plain words
+    (`predictions`).
 
     Effects are drawn as fractions of the gap, so that words and pictures can be compared. A
-    prediction of several claims shows the effect of its first, which is also what its line says,
-    and is filled only if all of them hold. One whose effect is missing could not be tested, and one
-    whose restored fraction is missing has no gap to be a fraction of.
+    prediction of several claims shows the effect of its first claim, and so does its line, but is
+    filled only if all of them hold. A prediction without an effect could not be tested; one without
+    a restored fraction has no gap.
 
     Args:
         evidence: a row per head × prediction: ``layer, head, prediction, expected, effect, ci_low,
             ci_high, restored_fraction, n, holds``, as `analyses.roles.evidence` or
-            `analyses.rgb.riddle.table` return it; leave out rows that should not be drawn. Where it
-            has ``state``, what does not hold is told apart.
+            `analyses.rgb.riddle.table` return it; leave out rows that should not be drawn. A
+            column ``state`` tells refuted and undecided predictions apart.
         model: its name, for the title.
-        group: a column that says what each head is, such as ``"verdict"``; written beside its name.
-        roles: ``layer, head, role``, as `analyses.roles.roles` or `analyses.roles.table` return it:
-            heads are drawn role by role, with their roles beside their names, and those without a
-            role only where no head has one.
-        most: heads that are drawn. Of more, those with the largest effect on anything.
-        says: prediction → it in plain words; those of the RGB game by default.
-        ax: where to draw; a new figure's by default.
+        group: a column that says what each head is, such as ``"verdict"``; written next to its
+            name.
+        roles: ``layer, head, role``, as `analyses.roles.roles` or `analyses.roles.table` return
+            it: heads are drawn role by role, with their roles next to their names, and heads
+            without a role only if no head has one.
+        most: the largest number of heads to draw: those with the largest effect on anything.
+        says: prediction → plain words; by default those of the RGB game.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
-        InputError: a column that is missing.
+        InputError: a missing column.
     """
     if roles is not None:
         evidence, group = _by_role(evidence, roles), "role"
@@ -93,7 +95,7 @@ def effect_forest(
                 why, (0, height), (4, 0), textcoords="offset points", va="center", fontsize=7
             )
             continue
-        # Effect and interval in the same unit; the gap is their common factor.
+        # Effect and interval are in the same unit; the gap is their common factor.
         scale = row.restored_fraction / row.effect if row.effect else 0
         state = "holds" if row.holds else getattr(row, "state", "refuted")
         color, marker, filled = LOOKS[state]
@@ -121,7 +123,7 @@ def effect_forest(
         _legend(ax, states)
     ax.set_xlabel("effect (fraction of the gap), 95 % interval", fontsize=9)
     if said:
-        # It ends where the axes do, and begins below their labels.
+        # The text ends where the axes do, and begins below their labels.
         ax.annotate(
             said, (1, 0), (0, -40), xycoords="axes "
                                              "fraction", textcoords="offset points", fontsize=7.5,
@@ -131,7 +133,8 @@ def effect_forest(
 
 
 def _lines(evidence, drawn, group):
-    """A head, and below it its predictions: text, and a row of evidence or None."""
+    """Text and row of evidence for each line: each head, with None, and below it its
+    predictions."""
     lines: list = []
     for layer, head in drawn:
         rows = rows_of(evidence, (layer, head))
@@ -145,7 +148,7 @@ def _lines(evidence, drawn, group):
 
 
 def _by_role(evidence, roles):
-    """The rows of heads with a role, or of all where none has one, role by role."""
+    """The rows of heads with a role, role by role; all rows if no head has one."""
     if lacking := [name for name in ("layer", "head", "role") if name not in roles]:
         raise InputError(
             f"the roles have no {', '.join(lacking)}; give the frame of analyses.roles.roles, or "
@@ -176,7 +179,7 @@ def _check(evidence, group):
 
 
 def _legend(ax, states):
-    """What markers mean, above the axes."""
+    """The meaning of the markers, above the axes."""
     order = list(LOOKS.values())
     shown = [
         Line2D([], [], color=color, marker=marker, markersize=5,

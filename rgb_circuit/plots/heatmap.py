@@ -37,16 +37,16 @@ from .canvas import (
 # Sides with more cells than this have no room for a name in each cell, or for each number on an
 # axis.
 ROOMY = 16
-# Fractions of the gap are drawn on a scale that reaches this far or further: less counts as none,
-# and must not glow.
+# The scale for fractions of the gap reaches at least this far: smaller effects count as none, and
+# must not stand out.
 LEAST_LIMIT = 0.1
-# How many cells of a panel are named at most, and from which share of the scale on.
+# The largest number of named cells in a panel, and the smallest named share of the scale.
 NAMED, LEAST_NAMED = 5, 0.05
-# Letters of a title that a panel has room for.
+# Letters of a title that fit a panel.
 LONGEST_TITLE = 40
-# What may not differ between the rows that are averaged.
+# Columns that must be constant over the rows that are averaged.
 SETTING = ("source", "target", "component", "positions", "role")
-# Where a name may be, in points from its cell: the nearest first.
+# Offsets of a name from its cell, in points, the nearest first.
 AROUND = [
     (x, y)
     for far in (9, 16, 24, 34, 46)
@@ -75,26 +75,26 @@ def head_heatmap(
 ) -> Axes:
     """A layer × head map of one number per head, diverging and centred on zero.
 
-    The largest cells are named ``layer.head``, on a map without room for that beside them, joined
-    with a line to the cell that is outlined.
+    The largest cells are named ``layer.head``. On a map without room for that in the cells, the
+    names are next to them, joined by a line to the outlined cell.
 
     Args:
         table: ``layer, head`` and ``column``, a row per head; or a frame from `patch_heads` with
             one target and one role. Of such a frame the mean over trials is drawn, as a fraction of
-            the gap where there is one (`rgb_circuit.calls.panels.tested`), and what is not shown
-            (`rgb_circuit.calls.panels.shown`) is faded.
-        column: the number that is drawn.
+            the gap if there is one (`rgb_circuit.calls.panels.tested`), and effects that are not
+            shown (`rgb_circuit.calls.panels.shown`) are faded.
+        column: the number to draw.
         model: its name, for the title.
-        label: how many of the largest cells are named, as far as they are a twentieth of the
-            largest and not faded.
-        told: a column of Booleans: where it is False, the cell is faded.
-        limit: where the scale ends, in both directions; by default at the largest cell.
-        bar: draw the scale beside the map.
-        ax: where to draw; a new figure's by default.
+        label: the number of the largest cells to name, if they are a twentieth of the largest or
+            more and not faded.
+        told: a column of Booleans; cells where it is False are faded.
+        limit: the end of the scale, in both directions; by default the largest cell.
+        bar: draw the scale next to the map.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
-        InputError: a column that is missing, or several numbers for a head that are not of one
-            setting, so that their mean would mean nothing.
+        InputError: a missing column, or several numbers for a head from different settings, whose
+            mean would mean nothing.
     """
     _check(table, column)
     title, unit = [column], "effect (logits)"
@@ -111,8 +111,8 @@ def head_heatmap(
         xticklabels=False, yticklabels=False, cbar_kws={"label": unit,
         "shrink": 0.8} if bar else None,
     )  # fmt: skip
-    # Here and not by seaborn, which measures each number, in a picture of the whole figure, to turn
-    # those that overlap.
+    # Ticks are set here because seaborn renders the whole figure for each number, to turn those
+    # that overlap.
     rows, columns = (np.arange(0, size, ticks) for size in cells.shape)
     ax.set_xticks(columns + 0.5, cells.columns[columns])
     ax.set_yticks(rows + 0.5, cells.index[rows], va="center")
@@ -139,7 +139,7 @@ def head_heatmap(
             )
             continue
         ax.add_patch(Rectangle((column_, row), 1, 1, fill=False, edgecolor=INK, linewidth=0.9))
-        # Towards the middle, where there is room.
+        # Towards the middle, which has room.
         left, below = column_ > cells.shape[1] / 2, row < cells.shape[0] / 2
         near = sorted(
             AROUND, key=lambda to: abs(to[0]) + 2 * ((to[0] < 0) != left) + ((to[1] < -4) != below)
@@ -158,15 +158,14 @@ def panel_heatmaps(
     trials: Sequence[Trial] | None = None,
 ) -> Figure:
     """A `head_heatmap` per panel, three in a row, from a `patch_heads` frame; by default the seed's
-    three.
+    three panels.
 
-    All panels have one scale, in fractions of the gap; in logits where a target has no gap. Below
-    each are its largest effects with 95 % intervals.
+    All panels share one scale, in fractions of the gap, or in logits if a target has no gap. Below
+    each panel are its largest effects with 95 % intervals.
 
     Args:
         which: panel → (target condition, role whose logit is read).
-        trials: that the frame is of; matters where nobody drew them
-            (`rgb_circuit.calls.panels.tested`).
+        trials: the frame's trials; needed if no task drew them (`rgb_circuit.calls.panels.tested`).
     """
     table = tested(frame, which, trials=trials)
     n, shares = int(table["n"].iloc[0]), bool(table["gap"].notna().all())
@@ -181,15 +180,15 @@ def panel_heatmaps(
     wide = 4.6 if max(layers, heads) <= ROOMY else 5.6
     high = wide * min(1.25, max(0.3, layers / heads))
     figure = new_figure(wide * columns + 0.9, (high + 1.2) * rows + 0.6)
-    # Layout forgets some of what stands below maps that are kept square.
+    # The layout ignores part of the text below square maps.
     figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))
     axes = figure.subplots(rows, columns, squeeze=False)
     drawn, empty = axes.flat[: len(which)], axes.flat[len(which) :]
     for (panel, (target, role)), ax in zip(which.items(), drawn):
-        own = table[table["panel"] == panel]
-        head_heatmap(own, label=NAMED, told="shown", limit=limit, bar=False, ax=ax)
+        of_panel = table[table["panel"] == panel]
+        head_heatmap(of_panel, label=NAMED, told="shown", limit=limit, bar=False, ax=ax)
         ax.set_title(panel_title(role, target))
-        ax.set_xlabel(f"head\n\n{_ranked(own, shares, limit)}")
+        ax.set_xlabel(f"head\n\n{_ranked(of_panel, shares, limit)}")
         ax.set_anchor("N")
     for ax in empty:
         ax.remove()
@@ -208,7 +207,7 @@ def panel_heatmaps(
         model_title(model),
         f"mean of {said(frame['trial'].nunique(), n)}",
     ]
-    # A single column is too narrow for the title on one line.
+    # In a single column the title does not fit on one line.
     about = ("\n" if columns == 1 else " · ").join(parts)
     faded = f"grey: not told from zero (t test, q > 5 % over heads), or below {LEAST_SAID}"
     if n == 1:
@@ -220,13 +219,13 @@ def panel_heatmaps(
 
 
 def panel_title(role: str, target: str) -> str:
-    """What a panel shows; on two lines where it would run into its neighbour."""
+    """The title of a panel, on two lines if it would run into its neighbour's."""
     title = f"{brief(role)} logit, {brief(target)} picture"
     return title if len(title) <= LONGEST_TITLE else title.replace(" logit, ", " logit,\n", 1)
 
 
 def _check(table, column):
-    """Raise InputError unless there is one number per head, or some that may be averaged."""
+    """Raise InputError unless each head has one number, or several that may be averaged."""
     if lacking := [name for name in ("layer", "head", column) if name not in table]:
         raise InputError(
             f"the table has no {', '.join(lacking)}; give a row per head with layer, head and the "
@@ -258,7 +257,7 @@ def _check(table, column):
 
 
 def _of_sweep(frame, limit):
-    """Of a frame of one setting: its `tested` heads, those that are `shown` marked, title, unit and
+    """For a frame of one setting: its `tested` heads with those `shown` marked, title, unit and
     limit."""
     target, role, source, component = (
         frame[name].iloc[0] for name in ("target", "role", "source", "component")
@@ -275,18 +274,18 @@ def _of_sweep(frame, limit):
 
 
 def _title(about, *parts):
-    """What is drawn, and below it the parts that are known."""
+    """The subject, and below it the parts that are known."""
     return "\n".join(filter(None, [about, " · ".join(filter(None, parts))]))
 
 
 def _large(values, limit, most):
-    """Of the values that are worth a name, the index of the largest."""
+    """The indices of the largest values that are large enough to be named."""
     size = values.abs()
     return size[size >= LEAST_NAMED * limit].nlargest(most).index
 
 
 def _ranked(table, shares, limit):
-    """The effects of the heads that are named, a line each."""
+    """The effects of the named heads, one per line."""
     large = table.loc[_large(table["effect"][table["shown"]], limit, NAMED)]
     lines = []
     for row in large.itertuples():
@@ -296,7 +295,7 @@ def _ranked(table, shares, limit):
             ends = f" [{row.ci_low:.2g}, {row.ci_high:.2g}]" if np.isfinite(row.ci_low) else ""
             written = f"{row.effect:+.2g}{ends} logits"
         lines.append(f"{Head(row.layer, row.head)}: {written}")
-    # As many lines below every map, or one would be higher than another.
+    # The same number of lines below every map, so that all maps have the same height.
     return "\n".join(
         [*(lines or ["no large effect is shown"]), *[""] * (NAMED - max(1, len(lines)))]
     )

@@ -1,4 +1,4 @@
-"""What the answer loses when attention is knocked out, layer by layer."""
+"""How much the answer loses when attention is knocked out, layer by layer."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 from ..statistics import mean_over_trials
 from .canvas import QUIET, brief, literal, model_title, new_axes
 
-# Okabe and Ito's, in an order in which neighbours differ in lightness too; then dashes go on.
+# Okabe and Ito's, ordered so that neighbours differ in lightness too; further lines are dashed.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", ":")
 
@@ -16,18 +16,18 @@ DASHES = ("-", "--", ":")
 def knockout_lines(
     frame: pd.DataFrame, model: str, *, role: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Effect on one answer's logit over the window's first layer, a line with its 95 % interval for
-    every flow that was knocked out.
+    """Effect on one answer's logit over the window's first layer, one line with its 95 % interval
+    per knocked-out flow.
 
     Args:
         frame: from `rgb_circuit.knockout`.
         model: its name, for the title.
         role: whose logit; the first of the frame by default.
-        ax: where to draw; a new figure's by default.
+        ax: the axes to draw on; by default those of a new figure.
     """
     role = frame["role"].iloc[0] if role is None else role
     table = mean_over_trials(frame[frame["role"] == role], ["queries", "keys", "layer"])
-    # The legend stands below the axes, two flows a line.
+    # The legend goes below the axes, two flows per line.
     flows = len(table[["queries", "keys"]].drop_duplicates())
     ax = ax or new_axes(6.4, 3.4 + 0.2 * max(3, flows // 2))
     ax.axhline(0, color=QUIET, linewidth=1)

@@ -1,4 +1,4 @@
-"""What each layer restores at each group of positions."""
+"""How much each layer restores at each group of positions."""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,10 @@ ROOMY = 12
 
 @literal
 def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) -> Figure:
-    """A map of layers × position groups for every target, all on one scale: the restored fraction
-    of one answer's logit, or its effect in logits where nothing is restored from a picture.
+    """A map of layers × position groups per target, all on one scale: the restored fraction of one
+    answer's logit, or its effect in logits if the source is no picture.
 
-    Cells whose 95 % interval reaches 0 carry a dot.
+    Cells whose 95 % interval includes 0 carry a dot.
 
     Args:
         frame: from `rgb_circuit.patch_layers`.
@@ -41,10 +41,10 @@ def layer_heatmaps(frame: pd.DataFrame, model: str, *, role: str | None = None) 
     limit = limit_of(table["effect"], 1.0 if fraction else 0)
     label = "restored fraction" if fraction else "effect (logits)"
     for ax, target in zip(figure.subplots(len(targets), 1, squeeze=False)[:, 0], targets):
-        own = table[table["target"] == target]
+        of_target = table[table["target"] == target]
         shape = dict(index="positions", columns="layer")
-        cells = own.pivot(**shape, values="effect").loc[groups].astype(float)
-        reaches = own.assign(reaches=(own["ci_low"] <= 0) & (own["ci_high"] >= 0))
+        cells = of_target.pivot(**shape, values="effect").loc[groups].astype(float)
+        reaches = of_target.assign(reaches=(of_target["ci_low"] <= 0) & (of_target["ci_high"] >= 0))
         unsure = reaches.pivot(**shape, values="reaches").loc[groups].to_numpy(dtype=bool)
         large = cells.abs().to_numpy() >= limit / 200
         numbers = np.where(large, np.char.mod("%.2g", cells.to_numpy()), "")

@@ -1,4 +1,4 @@
-"""What a lens reads: over the picture, and over the layers."""
+"""The logits that a lens reads: over the picture, and over the layers."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ from .canvas import (
     new_axes,
 )
 
-# Components whose lens gives a logit, and not a share of one.
+# Components whose lens gives a whole logit, not a share of one.
 WHOLE = ("resid_pre", "resid_post")
 
 
@@ -43,21 +43,21 @@ def lens_over_picture(
     limit: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """What the image tokens of one picture say of one answer, laid over the picture in grey.
+    """The logits of one answer that the lens reads at the image tokens, laid over the grey picture.
 
-    Of a picture that the model is shown twice, the mean of both.
+    If the model sees the picture twice, the mean of both views.
 
     Args:
         frame: from `rgb_circuit.lens`, of one trial and condition, at image tokens.
-        image: what the image tokens tile; of a picture that the model crops or pads,
+        image: the part of a picture that the image tokens tile; if the model crops or pads it,
             `rgb_circuit.pictures.as_seen.as_seen`.
         role: of the answer.
-        layer, head: which rows; a head of ``component="z"`` alone.
-        limit: logits at the ends of the colour scale; by default the largest that is drawn.
-        ax: where to draw; a new figure's by default.
+        layer, head: the rows to draw; a head only for ``component="z"``.
+        limit: logits at the ends of the colour scale; by default the largest drawn.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
-        InputError: no such rows, rows of several pictures, or not the whole picture's.
+        InputError: no such rows, rows of several pictures, or rows that do not cover the picture.
     """
     rows = frame[(frame["role"] == role) & (frame["layer"] == layer)]
     if head is not None:
@@ -82,7 +82,7 @@ def lens_over_picture(
     ax = ax or new_axes(4.2, 3.4)
     width, height = image.size
     grey = as_rgb(image).convert("L")
-    # Black shows as mid-grey: what lies over it must keep its colour.
+    # Black is shown as mid-grey, so that the colours over it stay visible.
     ax.imshow(
         grey,
         cmap="gray",
@@ -113,16 +113,16 @@ def lens_over_layers(
     trials: Sequence[Trial] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """What the layers say of each answer, a line per role: the mean over trials with its 95 %
-    interval.
+    """The logits of each answer that the lens reads at the layers, one line per role: the mean over
+    trials with its 95 % interval.
 
     Args:
         frame: from `rgb_circuit.lens`, of one condition; positions are averaged within a trial,
             heads added up.
         model: its name, for the title.
-        trials: that the frame is of; matters where some are one observation
+        trials: the frame's trials; needed if several are one observation
             (`rgb_circuit.stimuli.replicates`), which counts once.
-        ax: where to draw; a new figure's by default.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: rows of several conditions.
@@ -133,17 +133,22 @@ def lens_over_layers(
     ax.axhline(0, color=QUIET, linewidth=1)
     summed = frame.groupby(["role", "trial", "layer", "position"], observed=True)["logit"].sum()
     by_trial = summed.groupby(["role", "trial", "layer"], observed=True).mean().unstack("layer")
-    roles, n = list(dict.fromkeys(frame["role"])), said(given := frame["trial"].nunique(), given)
+    roles, n = (
+        list(dict.fromkeys(frame["role"])),
+        said(n_trials := frame["trial"].nunique(), n_trials),
+    )
     colors = (BLUE, VERMILION, GREEN, PURPLE, "black")
     for number, role in enumerate(roles):
-        own = by_trial.loc[role]
-        strata = words_read(frame[frame["role"] == role], own.index)
+        of_role = by_trial.loc[role]
+        strata = words_read(frame[frame["role"] == role], of_role.index)
         if trials is not None:
-            own, strata = observed(own, trials, dict(zip(own.index.astype(str), strata or [])))
-            n = said(given, len(own))
-        values = own.to_numpy(dtype=float)
+            of_role, strata = observed(
+                of_role, trials, dict(zip(of_role.index.astype(str), strata or []))
+            )
+            n = said(n_trials, len(of_role))
+        values = of_role.to_numpy(dtype=float)
         layers, color = by_trial.columns.to_numpy(), colors[number % len(colors)]
-        # Further roles than there are colours are told apart by their dashes.
+        # With more roles than colours, dashes tell them apart.
         dashes = ("-", "--", ":")[number // len(colors) % 3]
         ax.plot(
             layers,

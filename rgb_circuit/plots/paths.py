@@ -1,4 +1,4 @@
-"""By which of query, key and value some heads act on others."""
+"""Which of query, key and value heads act on other heads by."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,7 +8,7 @@ from ..stimuli.replicates import counted
 from .canvas import BLUE, GREEN, QUIET, VERMILION, brief, literal, model_title, new_axes
 from .composition import RECEIVER, SENDER, of_role, route
 
-# In the order in which they are drawn, from above.
+# In drawing order, from the top.
 COLORS = {"query": BLUE, "key": VERMILION, "value": GREEN}
 
 
@@ -16,16 +16,16 @@ COLORS = {"query": BLUE, "key": VERMILION, "value": GREEN}
 def path_parts(
     frame: pd.DataFrame, model: str, role: str, *, most: int = 10, ax: Axes | None = None
 ) -> Axes:
-    """A line per pair of heads: the effect of the sender's direct path into the receiver's query,
+    """One line per pair of heads: the effect of the sender's direct path into the receiver's query,
     key and value, each with its 95 % interval.
 
     Args:
         frame: from `analyses.composition.paths`.
         model: its name, for the title.
         role: whose logit.
-        most: pairs that are drawn, in order of layer and head. Of more, those with the largest
-            effect.
-        ax: where to draw; a new figure's by default.
+        most: the largest number of pairs to draw, in order of layer and head: those with the
+            largest effect.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: a role that the frame lacks.

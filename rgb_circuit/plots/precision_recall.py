@@ -1,4 +1,4 @@
-"""How often verdicts are right, against noise and against the number of trials."""
+"""How often verdicts are right, over noise and over the number of trials."""
 
 from itertools import cycle
 
@@ -15,13 +15,13 @@ LOOKS = ((BLUE, "o"), (PURPLE, "D"), (VERMILION, "s"), (GREEN, "^"))
 def precision_recall(
     table: pd.DataFrame, role: str, measure: str, *, ax: Axes | None = None
 ) -> Axes:
-    """Precision or recall of one role against noise, a line per reading, with 95 % intervals.
+    """Precision or recall of one role over noise, one line per reading, with 95 % intervals.
 
     Args:
         table: from `analyses.calibrate.summary`.
         role: one of the table's.
         measure: ``"precision"`` or ``"recall"``.
-        ax: where to draw; a new figure's by default.
+        ax: the axes to draw on; by default those of a new figure.
     """
     ax = ax or new_axes(4.5, 3.4)
     readings = table["reading"].unique()
@@ -29,7 +29,7 @@ def precision_recall(
     for number, (reading, (color, marker)) in enumerate(zip(readings, cycle(LOOKS))):
         part = table[(table["reading"] == reading) & (table["role"] == role)].sort_values("noise")
         errors = [part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure]]
-        # Side by side, so that intervals do not cover each other.
+        # Shift the readings sideways, so that their intervals do not cover each other.
         place = part["noise"] + step * (number - (len(readings) - 1) / 2)
         ax.errorbar(
             place,
@@ -47,7 +47,7 @@ def precision_recall(
 
 def precision_recall_panels(table: pd.DataFrame) -> Figure:
     """`precision_recall` of every role, precision above recall."""
-    # Roles that no head has in these models have no recall.
+    # A role that no head in these models has, has no recall.
     names = table.loc[table["recall"].notna(), "role"].unique()
     figure = new_figure(4 * len(names), 6)
     axes = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
@@ -70,7 +70,7 @@ def _testable(table):
 
 
 def recall_over_trials(table: pd.DataFrame) -> Figure:
-    """Recall of every role against the number of trials, a line per kind of model, with 95 %
+    """Recall of every role over the number of trials, one line per kind of model, with 95 %
     intervals.
 
     Args:

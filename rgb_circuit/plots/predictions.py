@@ -1,5 +1,4 @@
-"""What predictions expect and say, in plain words; figures that draw predictions have these as a
-legend."""
+"""Predictions in plain words, which figures that draw predictions use as a legend."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,8 +8,8 @@ from ..hypothesis import WORD
 
 
 def in_words(claims: str) -> str:
-    """What a prediction expects, as ``expected`` of a frame has it, in English: “none” is the role
-    of a word there, and also says that a logit does not move.
+    """The expectations of a prediction, from ``expected`` of a frame, in English. There “none” is
+    the role of a word, and also the claim that a logit does not move.
 
     Examples:
         >>> in_words("none down, odd none, none none")
@@ -37,7 +36,7 @@ def _either(names: list[str]) -> str:
 
 
 def legend(predictions: Iterable[str], says: Mapping[str, str]) -> str:
-    """A line for each of some predictions that has plain words, in their order.
+    """A line for each of the predictions that has plain words, in order.
 
     Examples:
         >>> legend(["B1", "B2", "B1"], {"B1": "its output raises the right word"})

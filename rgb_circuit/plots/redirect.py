@@ -1,4 +1,4 @@
-"""How often the model names what is where its heads were made to look."""
+"""How often the model names what is at the place where its heads were made to look."""
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ TITLES = {"clean": "the background there", "two tiles": "a second odd tile there
 
 @literal
 def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
-    """Share of trials that name what is at the other place, over the bias: the heads found and
-    random ones, with 95 % intervals, beside the unedited model; a panel per picture.
+    """The share of trials that name what is at the other place, over the bias: for the found heads
+    and for random ones, with 95 % intervals, and for the unedited model; one panel per picture.
 
     Args:
         table: from `analyses.rgb.redirect.summary`.
@@ -32,7 +32,7 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
         ):
             errors = [part[which] - part[f"{which}_low"], part[f"{which}_high"] - part[which]]
             errors = np.clip(errors, 0, None)
-            # Side by side, so that intervals do not cover each other.
+            # Shift the points sideways, so that their intervals do not cover each other.
             ax.errorbar(
                 place + aside,
                 part[which],

@@ -1,5 +1,5 @@
-"""What the same heads do in several tasks: effects side by side, how far they agree, and whose
-circuit is enough for whom."""
+"""The same heads in several tasks: their effects, how far these agree, and which task's circuit is
+enough for which."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from ..heads import Head
 from .canvas import DIVERGING, FADED, brief, limit_of, literal, model_title, new_figure, percent
 
-# Heads that are drawn at most, and the least share of the gap that is written.
+# The largest number of heads drawn, and the smallest share of the gap written.
 MOST, LEAST_SAID = 16, 1e-4
 
 
@@ -19,17 +19,17 @@ MOST, LEAST_SAID = 16, 1e-4
 def transfer_maps(
     heads: pd.DataFrame, pairs: pd.DataFrame, sets: pd.DataFrame, model: str, *, most: int = MOST
 ) -> Figure:
-    """Three maps: head × sample, of effects; sample × sample, of correlations over heads; and found
-    on × tested on, of how much of the gap a set of heads alone restores.
+    """Three maps: head × sample, with effects; sample × sample, with correlations over heads; and
+    found on × tested on, with the share of the gap that a set of heads alone restores.
 
-    Grey are heads that are not shown to raise the answer, and what cannot be said. Beside a
-    correlation without the noise of single trials stands the ceiling, the largest that such noise
-    leaves.
+    Grey are heads that are not shown to raise the answer, and values that cannot be told. Next to a
+    correlation without the noise of single trials is its ceiling, the largest correlation that such
+    noise leaves.
 
     Args:
         heads, pairs, sets: of `analyses.transfer.Transfer`.
         model: its name, for the title.
-        most: heads that are drawn, those with the largest effects in any sample.
+        most: the largest number of heads to draw: those with the largest effects in any sample.
     """
     samples = list(heads["sample"].unique())
     figure = new_figure(5.2 + 2.1 * len(samples), max(3.4, 1.6 + 0.3 * min(most, _n_heads(heads))))
@@ -67,15 +67,15 @@ def _correlations(pairs, samples, ax):
     cells = pd.DataFrame(np.nan, index=samples, columns=samples)
     words = pd.DataFrame("", index=samples, columns=samples)
     for row in pairs.itertuples():
-        said = (
+        text = (
             row.void or f"{row.corrected:.2f}"
             if np.isfinite(row.corrected) or row.void
             else "noise"
         )
-        for one, other in ((row.one, row.other), (row.other, row.one)):
-            cells.loc[one, other] = row.corrected
-            words.loc[one, other] = (
-                said if row.void else f"{said}\nr {row.correlation:.2f} ≤ {row.ceiling:.2f}"
+        for name, other_name in ((row.one, row.other), (row.other, row.one)):
+            cells.loc[name, other_name] = row.corrected
+            words.loc[name, other_name] = (
+                text if row.void else f"{text}\nr {row.correlation:.2f} ≤ {row.ceiling:.2f}"
             ).replace("-", "−")
     _map(cells, words, ax, 1.0, cells.isna().to_numpy())
     _square(ax)
@@ -105,12 +105,13 @@ def _sufficiency(sets, samples, ax):
 
 
 def _share(value):
-    """A share of the gap, of which less than a ten-thousandth is nothing."""
+    """A share of the gap as text; less than a ten-thousandth is written as none."""
     return "≈ 0" if 0 < abs(value) < LEAST_SAID else percent(value)
 
 
 def _square(ax):
-    """A map of few cells stays at the top of its place, however many heads stand beside it."""
+    """Keep a map of few cells at the top of its place, however many heads the map next to it
+    has."""
     ax.set_box_aspect(1)
     ax.set_anchor("N")
 
@@ -122,7 +123,7 @@ def _map(
         cells, annot=words.to_numpy(), fmt="", annot_kws={"fontsize": 7}, cmap=DIVERGING,
         vmin=-limit, vmax=limit, cbar=False, mask=faded, ax=ax, xticklabels=True, yticklabels=True,
     )  # fmt: skip
-    # What is masked has no colour and no annotation of its own.
+    # seaborn gives masked cells neither colour nor annotation.
     for row, column in zip(*faded.nonzero()):
         ax.add_patch(Rectangle((column, row), 1, 1, facecolor=FADED))
         ax.text(

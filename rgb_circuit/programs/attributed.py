@@ -1,17 +1,16 @@
-"""What gradients say that each head's z does to the answers; see `rgb_circuit.attribute`.
+"""Gradient estimates of what each head's z does to the answers; see `rgb_circuit.attribute`.
 
-1. Capture the source's z, and of each target run all that a forward goes on from.
+1. Capture the source's z, and for each target run all that a forward needs to go on.
 2. Run on from the target's residual stream with gradients, some layers at a time, the last ones
-   first: what a change of the stream that leaves these layers does to the answers is known from
-   those above.
+   first: the layers above have given the gradient at the stream that leaves these layers.
 3. At every layer multiply the gradient at z by (source z - target z), and add up over d_head and
    positions.
 
-With integrated gradients, step 2 runs on from embeddings between those of the two runs, several
-times, and the estimates are averaged.
+With integrated gradients, step 2 runs several times, from embeddings between those of the two runs,
+and the estimates are averaged.
 
-Gradients are asked for tensor by tensor (`torch.autograd.grad`), so that no parameter gets one,
-whatever its ``requires_grad``; and step 2 starts behind the vision tower, of which nothing is held.
+Gradients are taken tensor by tensor (`torch.autograd.grad`), so that no parameter gets one,
+whatever its ``requires_grad``. Step 2 starts after the vision tower, of which nothing is held.
 
 This may run on the server that holds the weights (`execute`).
 """
@@ -41,89 +40,91 @@ def attributed(
 ) -> dict:
     """Estimated effects on the answers' logits of restoring each head alone in each target.
 
-    Pictures of one condition are a batch, one of every trial; all batches have the trials in one
+    The pictures of one condition are a batch, one per trial; all batches have the trials in one
     order.
 
     Args:
         head_shape: (number of heads, d_head).
         source: its ``inputs``, and the ``start`` from which it is kept; None to restore zeros.
         targets: condition → the same, and ``groups``, 1 where a kept position belongs to a group,
-            (trials, groups, kept); token ids to read, ``asked``, as `pooled` has them, (trials,
-            answers, words); and ``front``, as `lined_up` has it.
-        steps: 0 for the gradient in the target run; otherwise the runs between it and the source's
-            that the gradient is averaged over.
+            (trials, groups, kept); token ids to read, ``asked``, as in `pooled`, (trials, answers,
+            words); and ``front``, as in `lined_up`.
+        steps: 0 for the gradient in the target run; else how many runs between it and the source's
+            the gradient is averaged over.
         layers_at_once: the most layers whose inside is held for their gradients.
 
     Returns:
-        Target → ``gradients``, False where none come back, and then nothing else: in what NDIF
-        calls its sandbox the layers run in another process; ``estimates``, float32 on the CPU,
-        (trials, groups, layers, heads, answers); ``source_logits`` (None without a source) and
-        ``target_logits``, (trials, answers); ``finite``; ``drift``, how far a run that goes on from
-        a captured one ends from it, as a fraction of the largest logit.
+        Target → ``gradients``, False if none come back, and then nothing else (in NDIF's sandbox
+        the layers run in another process); ``estimates``, float32 on the CPU, (trials, groups,
+        layers, heads, answers); ``source_logits`` (None without a source) and ``target_logits``,
+        (trials, answers); ``finite``; ``drift``, the distance between the logits of a captured run
+        and of the same run resumed, as a fraction of the largest logit.
     """
-    given, found = None, {}
+    source_run, results = None, {}
     if source is not None:
-        # Between two runs lie the embeddings of both.
+        # Interpolation needs the embeddings of both runs.
         keep = ("resume",) if steps else ("z",)
-        given = capture(wrapped, head_shape, source["inputs"], source["start"], keep)
+        source_run = capture(wrapped, head_shape, source["inputs"], source["start"], keep)
     for condition, picture in targets.items():
         target = capture(wrapped, head_shape, picture["inputs"], picture["start"], ("resume",))
         changes = [-z for z in target.z]
-        if given is not None:
+        if source_run is not None:
             changes = [
                 lined_up(z, target, picture["front"]).to(change) + change
-                for z, change in zip(given.z, changes)
+                for z, change in zip(source_run.z, changes)
             ]
-        done: dict[str, Any] = {"gradients": True, "source_logits": None, "drift": 0.0}
-        for name, seen in (("source_logits", given), ("target_logits", target)):
+        result: dict[str, Any] = {"gradients": True, "source_logits": None, "drift": 0.0}
+        for name, seen in (("source_logits", source_run), ("target_logits", target)):
             if seen is not None:
-                done[name] = pooled(seen.logits, picture["asked"]).cpu()
+                result[name] = pooled(seen.logits, picture["asked"]).cpu()
         total, finite = 0.0, bool(torch.isfinite(target.logits).all())
         for step in range(max(1, steps)):
-            # In the middle of each of as many equal parts of the way.
+            # The middle of each of `steps` equal parts of the way.
             run = (
                 target
-                if given is None or not steps
-                else between(target, given, (step + 0.5) / steps)
+                if source_run is None or not steps
+                else between(target, source_run, (step + 0.5) / steps)
             )
-            one = estimated(
+            estimate = estimated(
                 wrapped, run, changes, picture["groups"], picture["asked"], layers_at_once
             )
-            if not one["gradients"]:
-                return {condition: one}
-            total = total + one["estimates"] / max(1, steps)
-            finite = finite and bool(torch.isfinite(one["logits"]).all())
+            if not estimate["gradients"]:
+                return {condition: estimate}
+            total = total + estimate["estimates"] / max(1, steps)
+            finite = finite and bool(torch.isfinite(estimate["logits"]).all())
             if not steps:
-                gap = (one["logits"] - done["target_logits"]).abs().max()
-                done["drift"] = float(gap / target.logits.abs().max().clamp_min(1e-30))
-        done["finite"] = finite and (given is None or bool(torch.isfinite(given.logits).all()))
-        done["estimates"] = total
-        found[condition] = done
-    return found
+                gap = (estimate["logits"] - result["target_logits"]).abs().max()
+                result["drift"] = float(gap / target.logits.abs().max().clamp_min(1e-30))
+        result["finite"] = finite and (
+            source_run is None or bool(torch.isfinite(source_run.logits).all())
+        )
+        result["estimates"] = total
+        results[condition] = result
+    return results
 
 
 def between(target: SimpleNamespace, source: SimpleNamespace, fraction: float) -> SimpleNamespace:
-    """The target's captured run with the embeddings part of the way to the source's; what enters
-    its further layers is not known."""
+    """The target's captured run with its embeddings part of the way to the source's. Its residual
+    streams above the first layer are unknown, and left out."""
     first = mixed(target.resid_pre[0], source.resid_pre[0], fraction)
     added = [mixed(own, other, fraction) for own, other in zip(target.added, source.added)]
     return SimpleNamespace(**{**vars(target), "resid_pre": [first], "added": added})
 
 
 def mixed(own, other, fraction) -> torch.Tensor | None:
-    """So much of the way from one tensor to another, where None is zero."""
+    """A tensor that lies a fraction of the way from one to another; None is zero."""
     weighed = ((1 - fraction, own), (fraction, other))
     parts = [weight * part for weight, part in weighed if part is not None]
     return sum(parts) if parts else None
 
 
 def estimated(wrapped, run, changes, groups, asked, layers_at_once) -> dict[str, Any]:
-    """``estimates`` by one run's gradients, (trials, groups, layers, heads, answers), and its
+    """``estimates`` from one run's gradients, (trials, groups, layers, heads, answers), and its
     ``logits``.
 
     Args:
         run: a capture that can be resumed.
-        changes: how far z is moved, per layer (trials, kept, head, d_head).
+        changes: the change of z, per layer (trials, kept, head, d_head).
         groups, asked: as in `attributed`.
     """
     firsts = list(range(0, len(run.z), layers_at_once))
@@ -133,30 +134,30 @@ def estimated(wrapped, run, changes, groups, asked, layers_at_once) -> dict[str,
     layers, above, logits = [], None, None
     for first in reversed(firsts):
         last = min(first + layers_at_once, len(run.z))
-        done = backwards(wrapped, run, changes, groups, asked, entries[first], first, last, above)
-        if not done["gradients"]:
-            return done
-        layers = done["layers"] + layers
-        above = done["entry"]
-        logits = done["logits"] if logits is None else logits
+        piece = backwards(wrapped, run, changes, groups, asked, entries[first], first, last, above)
+        if not piece["gradients"]:
+            return piece
+        layers = piece["layers"] + layers
+        above = piece["entry"]
+        logits = piece["logits"] if logits is None else logits
     return {"gradients": True, "estimates": torch.stack(layers, 2), "logits": logits}
 
 
 def entered(wrapped, run, layers) -> dict[int, torch.Tensor]:
-    """Layer → the residual stream that enters it in a run of which the first layer's is known."""
+    """Layer → the residual stream that enters it, run on from the one that enters layer 0."""
     entry = run.resid_pre[0]
     with wrapped.trace(
         inputs_embeds=entry, position_ids=counted(entry), use_cache=False, logits_to_keep=1
     ):
-        found = {}
+        streams = {}
         for index, layer in enumerate(language_model(wrapped).layers):
             stream = as_captured(layer, run, index, entry if index == 0 else None)
             if index in layers:
-                found[index] = stream
+                streams[index] = stream
             if run.added[index] is not None:
                 layer.output = layer.output + run.added[index]
-        found.save()
-    return found
+        streams.save()
+    return streams
 
 
 def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -> dict[str, Any]:
@@ -165,11 +166,11 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -
     Args:
         entry: the residual stream that enters the first of them.
         above: gradients of the answers' logits at the residual stream that enters layer ``last``,
-            (answers, trials, kept, width); None where there is none.
+            (answers, trials, kept, width); None if there is no such layer.
 
     Returns:
         ``gradients``, whether any came back; ``layers``, each layer's estimates, (trials, groups,
-        heads, answers), float32 on the CPU; ``entry``, what ``above`` is to the layers below;
+        heads, answers), float32 on the CPU; ``entry``, the ``above`` for the layers below;
         ``logits``, (trials, answers).
     """
     with torch.enable_grad():
@@ -189,24 +190,24 @@ def backwards(wrapped, run, changes, groups, asked, entry, first, last, above) -
                     layer.output = left + run.added[index]
             logits = wrapped.output.logits[:, -1].float()
             logits = pooled(logits, asked)
-            found = graded(logits if above is None else left, [entry, *inside], above)
+            gradients = graded(logits if above is None else left, [entry, *inside], above)
             logits = logits.detach().cpu().save()
-            found.save()
-    if not found:
+            gradients.save()
+    if not gradients:
         return {"gradients": False}
     layers = []
-    for layer, gradient in enumerate(found[1:], start=first):
+    for layer, gradient in enumerate(gradients[1:], start=first):
         # Added up in float32, whatever the model's own format.
         products = (
             gradient.float().unflatten(-1, changes[layer].shape[-2:]) * changes[layer].float()
         )
         products = products.sum(-1)
         layers.append((groups.to(products) @ products).permute(1, 2, 3, 0).cpu())
-    return {"gradients": True, "layers": layers, "entry": found[0], "logits": logits}
+    return {"gradients": True, "layers": layers, "entry": gradients[0], "logits": logits}
 
 
 def graded(left, inside, above) -> list[torch.Tensor]:
-    """Gradients of each answer at some tensors, (answers, …) each; nothing where none come back.
+    """Gradients of each answer at some tensors, (answers, …) each; empty if none come back.
 
     Args:
         left: the answers' logits, (trials, answers), or with ``above`` the residual stream that
@@ -214,16 +215,16 @@ def graded(left, inside, above) -> list[torch.Tensor]:
     """
     if not left.requires_grad:
         return []
-    wanted = [(left[:, column].sum(), None) for column in range(left.shape[1])]
+    outputs = [(left[:, column].sum(), None) for column in range(left.shape[1])]
     if above is not None:
-        wanted = [(left, one) for one in above]
+        outputs = [(left, one) for one in above]
     each = []
-    for number, (output, upstream) in enumerate(wanted, start=1):
-        again = number < len(wanted)
+    for number, (output, upstream) in enumerate(outputs, start=1):
+        retain = number < len(outputs)
         each.append(
-            torch.autograd.grad(output, inside, upstream, retain_graph=again, allow_unused=True)
+            torch.autograd.grad(output, inside, upstream, retain_graph=retain, allow_unused=True)
         )
-        # Copies from another process hang together with nothing.
+        # Tensors copied from another process are not part of the graph.
         if any(one is None for one in each[-1]):
             return []
     return [torch.stack(of_one) for of_one in zip(*each)]

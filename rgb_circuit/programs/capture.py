@@ -1,5 +1,4 @@
-"""What some pictures did inside the model: one forward, from which every edit takes what it
-restores.
+"""Capture what pictures do inside the model: one forward, whose activations edits restore.
 
 This may run on the server that holds the weights (`execute`).
 """
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def language_model(wrapped: TransformersModel) -> Any:
-    """The envoy of the decoder whose layers hold the heads, where its family keeps it."""
+    """The envoy of the decoder whose layers hold the heads, wherever its family keeps it."""
     inner = wrapped.model
     return inner.text_model if hasattr(inner, "text_model") else inner.language_model
 
@@ -31,15 +30,15 @@ def capture(
     keep: Collection[str],
     nudge: bool = False,
 ) -> SimpleNamespace:
-    """The inside of one forward over a batch of pictures, from position ``start`` on.
+    """Run one forward over a batch of pictures, and keep its inside from position ``start`` on.
 
     Args:
         head_shape: (number of heads, d_head).
         inputs: as `prompts.encode` makes them.
-        start: first position of which anything is kept.
+        start: the first position that is kept.
         keep: any of the words below.
-        nudge: let the model round otherwise: every number of the residual stream that enters a
-            layer is moved to a neighbour in the number format, up or down by chance, alike in all
+        nudge: make the model round differently: every number of the residual stream that enters a
+            layer moves to a neighbour in the number format, up or down at random, alike in all
             pictures.
 
     Returns:
@@ -47,25 +46,25 @@ def capture(
         the last.
 
         Always: ``start``; ``keep``; ``length``, the number of positions; ``logits`` at [end],
-        float32, (batch, vocabulary); ``normed``, what ``lm_head`` makes them of, (batch, width).
+        float32, (batch, vocabulary); ``normed``, the input of ``lm_head`` there, (batch, width).
 
         With ``"z"``: ``z``, heads' outputs before ``o_proj``, (batch, kept, head, d_head). With
-        ``"attn_out"``, ``"mlp_out"``, ``"resid_pre"``: what the attention block and the MLP return,
-        and the residual stream that enters the layer, each (batch, kept, width).
+        ``"attn_out"``, ``"mlp_out"``, ``"resid_pre"``: the output of the attention block and of the
+        MLP, and the residual stream that enters the layer, each (batch, kept, width).
 
         With ``"resume"`` or ``"attention"``: ``keys`` and ``values`` after position encoding, at
-        every position, (batch, kv_head, length, d_head); ``masks``, what is added to or allowed of
-        the scores, (batch or 1, 1, kept, length), or None where ``causal``, True or False, says it.
+        every position, (batch, kv_head, length, d_head); ``masks``, numbers to add to the scores or
+        Booleans, (batch or 1, 1, kept, length), or None if ``causal``, True or False, says it all.
 
         With ``"resume"``, all that a forward needs to go on from here (`sweep`): ``z`` and
-        ``resid_pre``; ``angles``, rotary ones as the layer was given them; ``told``, name → what
-        else it was given of every position, (batch or 1, kept, …), such as position ids;
-        ``added``, what the model adds to the residual stream after the layer, (batch, kept,
-        width), or None.
+        ``resid_pre``; ``angles``, the rotary angles as the layer got them; ``told``, name → any
+        other argument of the layer with an entry per position, (batch or 1, kept, …), such as
+        position ids; ``added``, what the model adds to the residual stream after the layer, (batch,
+        kept, width), or None.
 
         With ``"attention"``, all that patterns are made of: ``z``; ``queries`` after position
-        encoding, (batch, head, kept, d_head); ``scaling``, what queries · keys is multiplied by, a
-        number per layer; and ``softcaps``, what caps the products, or None.
+        encoding, (batch, head, kept, d_head); ``scaling``, the factor of queries · keys, a number
+        per layer; and ``softcaps``, the caps of these products, or None.
     """
     names = (
         "z",
@@ -85,11 +84,11 @@ def capture(
     )
     resume, apart = "resume" in keep, "attention" in keep
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
-        found = {name: [] for name in names}
+        by_layer = {name: [] for name in names}
         shared, left = {}, None
         for index, layer in enumerate(language_model(wrapped).layers if keep or nudge else ()):
             if resume or apart:
-                # nnsight wants a layer's source reached before anything else of that layer.
+                # nnsight wants a layer's source accessed before anything else of that layer.
                 attention = layer.self_attn.source.attention_interface_1
             if nudge or resume or "resid_pre" in keep:
                 arguments, options = layer.inputs
@@ -99,51 +98,55 @@ def capture(
                 layer.inputs = (stream, *arguments[1:]), options
             if resume or "resid_pre" in keep:
                 entry = later(stream, start)
-                found["resid_pre"].append(entry)
+                by_layer["resid_pre"].append(entry)
             if resume:
                 if left is not None:
                     between = entry - left
-                    found["added"].append(between if bool((between != 0).any()) else None)
-                found["angles"].append(kept_once(shared, options.get("position_embeddings"), start))
-                found["told"].append(told(options, stream.shape[1], start))
+                    by_layer["added"].append(between if bool((between != 0).any()) else None)
+                by_layer["angles"].append(
+                    kept_once(shared, options.get("position_embeddings"), start)
+                )
+                by_layer["told"].append(told(options, stream.shape[1], start))
             if resume or apart:
                 arguments, options = attention.inputs
-                found["keys"].append(arguments[2])
-                found["values"].append(arguments[3])
-                found["masks"].append(kept_once(shared, arguments[4], start))
-                found["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
+                by_layer["keys"].append(arguments[2])
+                by_layer["values"].append(arguments[3])
+                by_layer["masks"].append(kept_once(shared, arguments[4], start))
+                by_layer["causal"].append(bool(getattr(arguments[0], "is_causal", True)))
             if apart:
-                found["queries"].append(later(arguments[1].transpose(1, 2), start).transpose(1, 2))
-                found["scaling"].append(options["scaling"])
-                # Other kernels than the eager one leave it out.
+                by_layer["queries"].append(
+                    later(arguments[1].transpose(1, 2), start).transpose(1, 2)
+                )
+                by_layer["scaling"].append(options["scaling"])
+                # Only the eager kernel applies it.
                 eager = getattr(arguments[0].config, "_attn_implementation", None) == "eager"
-                found["softcaps"].append(options.get("softcap") if eager else None)
+                by_layer["softcaps"].append(options.get("softcap") if eager else None)
             if resume or apart or "z" in keep:
-                found["z"].append(
+                by_layer["z"].append(
                     later(layer.self_attn.o_proj.input, start).unflatten(-1, head_shape)
                 )
             if "attn_out" in keep:
-                found["attn_out"].append(later(layer.self_attn.output[0], start))
+                by_layer["attn_out"].append(later(layer.self_attn.output[0], start))
             if "mlp_out" in keep:
-                found["mlp_out"].append(later(first_of(layer.mlp.output), start))
+                by_layer["mlp_out"].append(later(first_of(layer.mlp.output), start))
             if resume:
                 left = layer.output[:, start:]
-        found["added"].append(None)
+        by_layer["added"].append(None)
         normed = language_model(wrapped).norm.output[:, -1].save()
         logits = wrapped.output.logits[:, -1].float().save()
-        found.save()
+        by_layer.save()
     return SimpleNamespace(
         start=start,
         keep=list(keep),
         length=inputs["input_ids"].shape[1],
         logits=logits,
         normed=normed,
-        **found,
+        **by_layer,
     )
 
 
 def told(options, length, start) -> dict[str, torch.Tensor]:
-    """What a layer is given by name of every position from ``start`` on, beside angles and
+    """A layer's keyword arguments with an entry per position, from ``start`` on, except angles and
     mask."""
     return {
         name: value[:, start:]
@@ -156,25 +159,24 @@ def told(options, length, start) -> dict[str, torch.Tensor]:
 
 
 def first_of(output) -> torch.Tensor:
-    """What a module returns, or the first of several things (a mixture of experts also returns
-    scores)."""
+    """A module's output, or the first of several (a mixture of experts also returns scores)."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def with_first(output, first) -> torch.Tensor | tuple:
-    """What a module returns, with another for the first of it; see `first_of`."""
+    """A module's output with its `first_of` replaced."""
     return (first, *output[1:]) if isinstance(output, tuple) else first
 
 
 def later(tensor, start) -> torch.Tensor:
-    """A tensor (batch, positions, …) from a position on; a copy, since a view would hold on to all
-    of it."""
+    """A tensor (batch, positions, …) from a position on; a copy, since a view would keep the whole
+    tensor alive."""
     return tensor[:, start:].clone() if start else tensor
 
 
 def last_seen(captured: SimpleNamespace) -> list[int]:
-    """The last position that each position attends to in any layer; of a capture of one picture
-    from the first position on."""
+    """The last position that each position attends to in any layer. The capture holds one picture,
+    kept from the first position on."""
     lowest = torch.finfo(captured.z[0].dtype).min / 2
     furthest = torch.arange(captured.length)
     for mask in {
@@ -210,32 +212,32 @@ def kept_from(captured: SimpleNamespace, start: int) -> SimpleNamespace:
 
 
 def _after(shared, value, skipped):
-    """What `kept_once` keeps, or an entry, without its first positions; layers go on sharing it."""
+    """A value of `kept_once`, or a tensor, without its first positions; layers still share it."""
     if value is None or isinstance(value, tuple):
         return value and tuple(_after(shared, part, skipped) for part in value)
     if id(value) not in shared:
-        # A copy, since a view may be rounded otherwise.
+        # A copy, since computing with a view may round differently.
         shared[id(value)] = value[..., skipped:, :].clone()
     return shared[id(value)]
 
 
 def kept_once(shared, value, start) -> Any:
-    """What a layer is given of the positions from ``start`` on: a tensor (…, positions, width), a
-    tuple of them, or nothing.
+    """A layer's input from position ``start`` on: a tensor (…, positions, width), a tuple of them,
+    or None.
 
     Args:
-        shared: what was kept before, since layers share what they are given.
+        shared: the inputs kept so far, since layers share them.
     """
     if value is None or isinstance(value, tuple):
         return value and tuple(kept_once(shared, part, start) for part in value)
     if id(value) not in shared:
-        # The value itself is held too, or its id could become another's.
+        # Hold the value too: once it is freed, another tensor could get its id.
         shared[id(value)] = value, value[..., start:, :]
     return shared[id(value)][1]
 
 
 def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> torch.Tensor:
-    """What the kept positions see, as numbers to add to the scores, (pictures or 1, 1, kept,
+    """The mask of the kept positions, as numbers to add to the scores, (pictures or 1, 1, kept,
     length).
 
     Args:
@@ -251,14 +253,14 @@ def allowed(captured: SimpleNamespace, layer: int, pictures: torch.Tensor) -> to
 
 
 def unmasked(start, length, causal, device) -> torch.Tensor:
-    """Whether positions from ``start`` on see each other one where no mask says it, (1, 1,
-    positions, length)."""
+    """Whether each position from ``start`` on sees each position, for a layer without a mask, (1,
+    1, positions, length)."""
     seen = torch.arange(length, device=device)
     return (seen <= seen[start:, None])[None, None] | (not causal)
 
 
 def as_numbers(mask, dtype) -> torch.Tensor:
-    """A mask as numbers to add to the scores, if it is none of these."""
+    """A mask as numbers to add to the scores; Booleans are converted."""
     if mask.dtype != torch.bool:
         return mask
     lowest = torch.finfo(dtype).min
@@ -266,8 +268,8 @@ def as_numbers(mask, dtype) -> torch.Tensor:
 
 
 def as_captured(layer, captured, index, entry) -> torch.Tensor:
-    """Hand a layer what it had in a captured run, and the ``entry`` if there is one; the residual
-    stream that enters it."""
+    """Hand a layer its inputs of a captured run, and ``entry`` as its residual stream if there is
+    one; returns the residual stream that enters the layer."""
     attention = layer.self_attn.source.attention_interface_1
     arguments, options = layer.inputs
     stream = arguments[0] if entry is None else entry
@@ -283,11 +285,11 @@ def as_captured(layer, captured, index, entry) -> torch.Tensor:
 
 
 def handed(captured, index, picked=None, copies=None) -> dict[str, Any]:
-    """What a layer was given by name of the kept positions.
+    """A layer's captured keyword arguments at the kept positions.
 
     Args:
         picked: per row, the captured picture; all of them in order by default.
-        copies: of [end] alone, as often as there are copies of it in a row.
+        copies: how many copies of [end] each row has; those of [end] are repeated as often.
     """
     angles, told = captured.angles[index], captured.told[index]
     if picked is not None:
@@ -297,8 +299,8 @@ def handed(captured, index, picked=None, copies=None) -> dict[str, Any]:
 
 
 def of_rows(angles, picked, copies) -> Any:
-    """Angles (…, pictures or 1, positions, width), a tuple of them or None, of the picked pictures;
-    of [end] as often as there are copies."""
+    """Angles (…, pictures or 1, positions, width), a tuple of them or None, for the picked
+    pictures; with ``copies``, those of [end], repeated."""
     if angles is None or isinstance(angles, tuple):
         return angles and tuple(of_rows(part, picked, copies) for part in angles)
     pictures = angles.ndim - 3
@@ -308,14 +310,14 @@ def of_rows(angles, picked, copies) -> Any:
 
 
 def _of_rows(value, picked, copies):
-    """The same of what is (pictures or 1, positions, …)."""
+    """`of_rows` for a tensor (pictures or 1, positions, …)."""
     shape = value.shape[1:]
     value = value[picked.to(value.device)] if len(value) > 1 else value.expand(len(picked), *shape)
     return value if copies is None else value[:, -1:].expand(-1, copies, *shape[1:])
 
 
 def behind(captured, index, keys, values, picked=None) -> list[torch.Tensor]:
-    """A layer's keys and values behind those of the captured positions before ``captured.start``.
+    """A layer's keys and values, after those of the captured positions before ``captured.start``.
 
     Args:
         picked: per row, the captured picture; all of them in order by default.
@@ -328,26 +330,26 @@ def behind(captured, index, keys, values, picked=None) -> list[torch.Tensor]:
 
 
 def counted(entry) -> torch.Tensor:
-    """Position ids: some families keep what they made of the last picture's positions, and would
-    add it to these."""
+    """Explicit position ids: without them, some families would add an offset that they stored with
+    the last picture."""
     return torch.arange(entry.shape[1], device=entry.device).expand(len(entry), -1)
 
 
 def nudged(numbers: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """Each number moved to about its neighbour in the number format, upwards where ``up``, which is
-    True or False."""
+    """Each number moved to about its neighbour in the number format; away from 0 where ``up`` is
+    True, else towards it."""
     up_or_down = 2 * up.to(numbers.device) - 1.0
     return (numbers.float() * (1 + torch.finfo(numbers.dtype).eps * up_or_down)).to(numbers)
 
 
 def by_place(z: torch.Tensor, bit: int = 0) -> torch.Tensor:
-    """True for half of the places in a head, (d_head,): those whose number has this bit set."""
+    """True for the places in a head, (d_head,), whose index has this bit set: half of them."""
     return (torch.arange(z.shape[-1]) >> bit & 1).bool()
 
 
 def by_chance(stream: torch.Tensor, seed: int) -> torch.Tensor:
-    """True for about half of the places of a stream (batch, positions, width); a picture's are the
-    same whichever others are in the batch."""
+    """True for about half of the places of a stream (batch, positions, width), at random; the same
+    places in every picture, whatever the batch."""
     drawn = torch.rand(stream.shape[1:], generator=torch.Generator().manual_seed(seed))
     return drawn < 0.5
 
@@ -360,15 +362,14 @@ def recombined(
     values: SimpleNamespace | None = None,
     unseen: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Z from the queries, keys and values of some pictures, (pictures, kept, head, d_head).
+    """Compute z from queries, keys and values of captured pictures, (pictures, kept, head, d_head).
 
     Args:
         captured: with ``"attention"``.
         layer: from 0.
         queries, keys, values: where each is taken from, if not from ``captured``: as many pictures
-            of equally many positions. What may be seen goes with the queries.
-        unseen: positions that nobody looks at, Booleans, (pictures, length); all are seen by
-            default.
+            of equally many positions. The mask goes with the queries.
+        unseen: positions that are hidden from all, Booleans, (pictures, length); none by default.
     """
     looking = queries or captured
     mixed = SimpleNamespace(**{**vars(looking), "keys": (keys or captured).keys})
@@ -389,10 +390,10 @@ def recombined(
 def over_some(
     captured: SimpleNamespace, layer: int, other: SimpleNamespace, some: torch.Tensor
 ) -> torch.Tensor:
-    """Z where some positions are looked at as in another run, (pictures, kept, head, d_head).
+    """Z if some positions are attended to as in the other run, (pictures, kept, head, d_head).
 
-    They get the probabilities that they have there; what these leave goes to all other positions in
-    the proportions that it has here.
+    These positions get their probabilities of the other run. All further positions share the rest
+    in the proportions of this run.
 
     Args:
         captured, other: with ``"attention"``, as many pictures of equally many positions.
@@ -413,13 +414,13 @@ def looking_at(probabilities: torch.Tensor, values: torch.Tensor) -> torch.Tenso
 
 
 def left_blind(captured: SimpleNamespace, layer: int, unseen: torch.Tensor) -> torch.Tensor:
-    """Kept positions that see nothing but what is ``unseen``, Booleans, (pictures, kept)."""
+    """Whether a kept position sees only positions that are ``unseen``, (pictures, kept)."""
     seen = _allowed_but(captured, layer, unseen)
     return (seen.amax(-1) <= torch.finfo(seen.dtype).min / 2)[:, 0]
 
 
 def _allowed_but(captured, layer, unseen):
-    """`allowed` of all captured pictures, without the positions that are ``unseen``, if any."""
+    """`allowed` for all captured pictures, with the positions that are ``unseen`` masked out."""
     seen = allowed(captured, layer, torch.arange(len(captured.z[layer])))
     if unseen is None:
         return seen
@@ -448,8 +449,8 @@ def attention_gaps(captured: SimpleNamespace) -> list[float]:
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """How far two are apart, as a fraction of the largest number of the second."""
+    """The largest difference of two tensors, as a fraction of the largest number of the second."""
     other = other.to(one)
-    # A layer may read nothing at all.
+    # All numbers may be 0: a layer may read nothing at all.
     largest = other.abs().max().clamp_min(torch.finfo(other.dtype).tiny)
     return float((one - other).abs().max() / largest)

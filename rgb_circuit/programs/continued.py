@@ -1,10 +1,8 @@
-"""The same picture under another question: what stands up to where the two prompts part is not run
-again.
+"""The same picture with another question: the tokens that two prompts share are not run again.
 
-No position before sees what comes behind it, so the first prompt's keys and values serve the
-second. Every layer is handed them, and the rotary angles and rows of the mask that it had at these
-positions, as in `sweep`. The first prompt's own end is run on in the same way beside it, which must
-end where it did.
+Attention is causal, so the first prompt's keys and values of these tokens serve the second prompt.
+Every layer is handed them, with its rotary angles and mask rows of the first run, as in `sweep`. As
+a check, the rest of the first prompt is run on in the same way, and must end where it did.
 """
 
 from __future__ import annotations
@@ -28,19 +26,19 @@ def continued(
     other: torch.Tensor,
     start: int,
 ) -> SimpleNamespace:
-    """`capture` with ``"z"`` of prompts that begin as captured ones do.
+    """`capture` with ``"z"``, for prompts that begin like captured ones.
 
     Args:
         head_shape: (number of heads, d_head).
-        captured: the same pictures under the first prompt, to be resumed from where the prompts
-            part, or earlier.
+        captured: the same pictures with the first prompts, resumable from where the prompts part,
+            or earlier.
         own: token ids of the first prompts from there on, (batch, positions).
-        other: those of the second ones, no longer.
-        start: first position whose z is kept.
+        other: those of the second prompts, not longer.
+        start: the first position whose z is kept.
 
     Returns:
-        As `capture`, with ``drift``: how far the first prompt's own end misses its logits, as a
-        fraction of the largest.
+        As `capture`, with ``drift``: the distance between the first prompt's logits and those of
+        its end run again, as a fraction of the largest.
     """
     common = captured.length - own.shape[1]
     here = kept_from(captured, common)
@@ -59,8 +57,8 @@ def continued(
 
 
 def _run_on(wrapped, head_shape, captured, ids, start):
-    """Tokens that stand from ``captured.start`` on: logits and final state at [end], and every
-    layer's z from ``start`` on."""
+    """Run on with tokens from ``captured.start`` on; returns logits and final state at [end], and
+    every layer's z from ``start`` on."""
     prefix, count = captured.start, ids.shape[1]
     run = _first(captured, count)
     positions = torch.arange(prefix, prefix + count, device=ids.device).expand(len(ids), -1)
@@ -76,8 +74,7 @@ def _run_on(wrapped, head_shape, captured, ids, start):
 
 
 def _first(captured, count):
-    """What layers were given in a captured run, of no more than the first ``count`` positions
-    kept."""
+    """A captured run whose layers' inputs are cut to the first ``count`` kept positions."""
     length = captured.start + count
     masks = [mask if mask is None else mask[..., :count, :length] for mask in captured.masks]
     angles = [given if given is None else first_rows(given, count) for given in captured.angles]
@@ -87,7 +84,7 @@ def _first(captured, count):
 
 
 def first_rows(angles, count) -> torch.Tensor | tuple:
-    """Angles (…, positions, width) of the first ``count`` positions, or several of them."""
+    """Angles (…, positions, width), or a tuple of them, at the first ``count`` positions."""
     if isinstance(angles, tuple):
         return tuple(first_rows(part, count) for part in angles)
     return angles[..., :count, :]

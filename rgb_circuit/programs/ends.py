@@ -1,4 +1,4 @@
-"""What heads put out at [end]."""
+"""The z of heads at [end]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model would say next."""
+"""The model's likeliest next tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every picture through the model once, and every sweep of what was captured."""
+"""Run every picture through the model once, and every sweep over the captures."""
 
 from __future__ import annotations
 
@@ -31,47 +31,50 @@ def measured(
 ) -> dict[str, Any]:
     """Capture the pictures, then run every variant of every sweep.
 
-    The pictures of one condition are a batch, one of every trial; all batches have the trials in
-    one order.
+    The pictures of one condition are a batch, one per trial; all batches have the trials in one
+    order.
 
     Args:
         head_shape: (number of heads, d_head).
         pictures: condition → its ``inputs``; the ``start`` from which it is kept; what to ``keep``,
-            and whether to ``nudge`` it, as in `capture`; ``masks``, of each who asks where heads
-            look there, as in `patterns.shares`; its name in ``held`` where it ``recurs``, or None;
-            and where it is another's picture ``after`` the same words, that condition and the
-            ``common`` number of positions, or None.
-        sweeps: each with its ``target`` condition; how many positions from the end change,
-            ``kept``, and how many sources of other length are lined up with from the ``front``;
-            ``variants``, edits as `sweep.plain` makes them; ``means``, component → one tensor per
-            layer, (1, kept, …), or None; ``sources``, the conditions that edits take from;
-            ``spots``, per trial positions as in an edit → token positions; ``batch_size``, the most
-            variants in one forward; and ``path_rows``, the most rows of a path into keys or values.
+            and whether to ``nudge`` it, as in `capture`; ``masks``, per request for shares of
+            attention there, as in `patterns.shares`; ``recurs``, its name in ``held``, or None; and
+            ``after``, the condition whose picture and first words it shares, with the number of
+            positions in common, or None.
+        sweeps: per sweep: its ``target`` condition; how many positions, counted from the end,
+            change, ``kept``; how many positions of sources of other length line up from the
+            ``front``; ``variants``, edits as `sweep.plain` makes them; ``means``, component → one
+            tensor per layer, (1, kept, …), or None; ``sources``, the conditions that edits take
+            from; ``spots``, per trial, positions as in an edit → token positions; ``batch_size``,
+            the most variants in one forward; and ``path_rows``, the most rows of a path into keys
+            or values.
         asked: token ids to read, (trials, ids).
-        held: name → what is known of a picture that recurs, the last that was needed last; added
-            to.
-        advance: is told each share of the work, about, when it is done; in this process only.
+        held: name → capture of a picture that recurs, the most recently used last; added to.
+        advance: called with the approximate share of each piece of work that is done; in this
+            process only.
 
     Returns:
         ``pictures``: condition → ``logits`` (trials, ids), the ``likeliest`` token (trials,),
-        ``finite``, ``gaps`` of attention, ``shares`` (of each mask, as in `patterns.shares`), and
-        ``drift`` of `continued`; ``sweeps``: of each, what `sweep` returns,
-        effects (trials, variants, ids), and ``gap``, of `paths`.
+        ``finite``, ``gaps`` of attention, ``shares`` (per mask, as in `patterns.shares`), and
+        ``drift`` of `continued`; ``sweeps``: per sweep, the results of `sweep`, effects (trials,
+        variants, ids), and ``gap``, of `paths`.
     """
     captured, seen = {}, {}
     of_pictures, of_sweeps = _portions(pictures, sweeps, held)
-    # Those that go on from another come behind it.
+    # A picture that continues from another comes after it.
     for condition, picture in sorted(
         pictures.items(), key=lambda item: item[1]["after"] is not None
     ):
         kept = held.pop(picture["recurs"], None)
         if picture["after"] is not None:
             first, common = picture["after"]
-            own, other = (
+            own_ids, other_ids = (
                 one["inputs"]["input_ids"][:, common:].to(captured[first].logits.device)
                 for one in (pictures[first], picture)
             )
-            kept = continued(wrapped, head_shape, captured[first], own, other, picture["start"])
+            kept = continued(
+                wrapped, head_shape, captured[first], own_ids, other_ids, picture["start"]
+            )
         elif (
             kept is None
             or kept.start > picture["start"]
@@ -95,35 +98,35 @@ def measured(
         if advance:
             advance(of_pictures[condition])
     runs = list(range(len(asked)))
-    done = []
-    for one, of_sweep in zip(sweeps, of_sweeps):
+    results = []
+    for plan, of_sweep in zip(sweeps, of_sweeps):
         shown = {
             name: captured[name]
-            if one["front"]
+            if plan["front"]
             else kept_from(
-                captured[name], max(captured[name].start, captured[name].length - one["kept"])
+                captured[name], max(captured[name].start, captured[name].length - plan["kept"])
             )
-            for name in {one["target"], *one["sources"]}
+            for name in {plan["target"], *plan["sources"]}
         }
-        target, values = shown[one["target"]], {}
+        target, values = shown[plan["target"]], {}
         layers_of = {}
-        for edits in one["variants"]:
+        for edits in plan["variants"]:
             for layer, _, kind, _ in edits:
                 if kind[1] != "attention" and kind[0] != "own":
                     layers_of.setdefault(kind, set()).add(layer)
         through = {kind: layers for kind, layers in layers_of.items() if kind[1] == "path"}
-        ends, gap = paths(wrapped, head_shape, captured, one["target"], through, one["path_rows"])
+        ends, gap = paths(wrapped, head_shape, captured, plan["target"], through, plan["path_rows"])
         blind = False
         for kind, layers in layers_of.items():
             if kind in through:
                 made = {layer: lined_up(z, target) for layer, z in ends[kind].items()}
             else:
-                some = some_positions(kind, one["spots"], target.length)
+                hidden = some_positions(kind, plan["spots"], target.length)
                 made = written(
-                    shown, target, kind, sorted(layers), one["means"], some, one["front"]
+                    shown, target, kind, sorted(layers), plan["means"], hidden, plan["front"]
                 )
                 blind = blind or leaves_blind(
-                    shown, kind, sorted(layers), some, one["variants"], one["spots"]
+                    shown, kind, sorted(layers), hidden, plan["variants"], plan["spots"]
                 )
             several = len(next(iter(made.values()))) > 1
             rows = (
@@ -135,24 +138,24 @@ def measured(
             head_shape,
             target,
             runs,
-            one["variants"],
+            plan["variants"],
             values,
-            one["spots"],
+            plan["spots"],
             asked,
-            one["batch_size"],
+            plan["batch_size"],
             softcap,
             advance and (lambda share, whole=of_sweep: advance(share * whole)),
         )
-        done.append({**swept, "gap": gap, "blind": blind or swept["blind"]})
-    return {"pictures": seen, "sweeps": done}
+        results.append({**swept, "gap": gap, "blind": blind or swept["blind"]})
+    return {"pictures": seen, "sweeps": results}
 
 
 def _portions(pictures, sweeps, held):
-    """Which share of the work each picture is, by condition, and each sweep: in forwards, about."""
+    """The approximate share of the work, in forwards: condition → of its picture; and per sweep."""
     first = {
         name: 0 if one["after"] or one["recurs"] in held else 1 for name, one in pictures.items()
     }
-    # A variant runs on through half of the layers, as a rule.
+    # On average, a variant runs through half of the layers.
     length = max(one["inputs"]["input_ids"].shape[1] for one in pictures.values())
     each = [len(one["variants"]) * one["kept"] / length / 2 for one in sweeps]
     total = sum(first.values()) + sum(each) or 1
@@ -160,8 +163,8 @@ def _portions(pictures, sweeps, held):
 
 
 def some_positions(kind, spots, length) -> torch.Tensor | None:
-    """The positions that a kind looks ``over``, or is ``without``, Booleans, (trials, length); None
-    for any other kind."""
+    """The positions of a kind's ``over`` or ``without``, Booleans, (trials, length); None for any
+    other kind."""
     if len(kind) == 3:
         return None
     some = torch.zeros(len(spots), length, dtype=torch.bool)
@@ -171,7 +174,7 @@ def some_positions(kind, spots, length) -> torch.Tensor | None:
 
 
 def leaves_blind(shown, kind, layers, some, variants, spots) -> bool:
-    """Whether a position that is written sees nothing but what its attention is ``without``."""
+    """Whether the attention of a position that is written loses all that it sees to ``without``."""
     if some is None or kind[3][0] != "without":
         return False
     source = shown[kind[0]]
@@ -185,10 +188,11 @@ def leaves_blind(shown, kind, layers, some, variants, spots) -> bool:
 
 
 def written(shown, target, kind, layers, means, some=None, front=0) -> dict[int, torch.Tensor]:
-    """Layer → what edits of one kind write, (trials or 1, kept, …).
+    """Layer → the values that edits of one kind write, (trials or 1, kept, …).
 
     Args:
-        some, front: as `some_positions` and `lined_up` have them.
+        some: from `some_positions`.
+        front: as in `lined_up`.
     """
     source, component, scale = kind[:3]
     made = {}
@@ -204,13 +208,13 @@ def written(shown, target, kind, layers, means, some=None, front=0) -> dict[int,
             parts |= {"key": {"keys": other}, "value": {"values": other}}
             value = recombined(target, layer, **parts[component])
             if value.dtype != torch.float32:
-                # Made anew it is rounded otherwise, also where the parts are the target's own.
+                # Recomputing rounds differently; where the parts equal the target's, keep its z.
                 own = recombined(target, layer)
                 value = torch.where((value == own).all(-1, keepdim=True), target.z[layer], value)
         elif source == "zero":
             value = torch.zeros_like(like[layer][:1])
         elif source == "mean":
-            # They come from elsewhere, and one write may hold other kinds too.
+            # Means may be on another device than the other kinds of the same write.
             value = means[component][layer].to(like[layer].device)
         elif source == "rounding":
             value = nudged(target.z[layer], by_place(target.z[layer]))
@@ -221,8 +225,8 @@ def written(shown, target, kind, layers, means, some=None, front=0) -> dict[int,
 
 
 def lined_up(value, target, front=0) -> torch.Tensor:
-    """What another prompt has, (trials, kept, …), lined up with the target's from the end, but the
-    first ``front`` positions from the first."""
+    """Values at another prompt's kept positions, (trials, kept, …), lined up with the target's: the
+    first ``front`` from the first position, all others from the end."""
     kept = target.length - target.start
     if value.shape[1] == kept:
         return value
@@ -233,7 +237,7 @@ def lined_up(value, target, front=0) -> torch.Tensor:
 def summed(
     wrapped: TransformersModel, head_shape, inputs, start, components
 ) -> dict[str, list[torch.Tensor]]:
-    """Component → what it is, summed over pictures; one tensor per layer, (1, kept, …)."""
+    """Component → its sum over pictures; one tensor per layer, (1, kept, …)."""
     captured = capture(wrapped, head_shape, inputs, start, components)
     return {
         component: [

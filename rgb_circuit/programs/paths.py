@@ -1,20 +1,20 @@
-"""Direct paths: what a head's z would be, if its query, keys or values saw what some senders give
-in another run, and all that lies between held still.
+"""Direct paths: a head's z if its query, keys or values saw some senders' outputs of another run,
+with everything in between held.
 
-1. What a sender adds to the residual stream is what its layer returns with nothing else to return:
-   handed a stream of zeros, its attention block the target's z with the sender's replaced, its MLP
-   nothing; less the same without the replacement. So whatever a family does to what a block gives,
-   it does here.
+1. The change that a sender makes to the residual stream is the difference of two outputs of its
+   layer, with and without the sender's z or MLP output replaced by the source's. The layer is
+   handed a stream of zeros and the target's z; its MLP puts out zeros, or the target's output if an
+   MLP sends. So anything that a family does to a block's output happens here too.
 2. Direct paths run along the residual stream alone. The stream that enters the receiver's layer is
-   the target's, plus what the senders add to it otherwise.
-3. On that stream the receiver's layer makes its queries, keys and values. One of them, and the
-   target's other two, make z at [end] (`capture.recombined`); writing it is an edit like any other
-   (`sweep`).
+   the target's, plus the senders' changes.
+3. From that stream, the receiver's layer makes its queries, keys and values. One of these, with the
+   target's other two, makes z at [end] (`capture.recombined`); writing that z is an edit like any
+   other (`sweep`).
 
-All of it is one forward in which every layer is handed just the rows that begin or end there; into
-queries a row is one position, [end]. The first row is the target's own stream under a layer that
-adds nothing. It must come out as it went in, and on the way make the target's own queries, keys and
-values: so a family is noticed in which a path is something else.
+All of it is one forward, in which every layer is handed only the rows that begin or end there; a
+row into queries is one position, [end]. The first row is the target's own stream, through a layer
+that adds nothing. It must come out unchanged, and give the target's own queries, keys and values:
+this check finds families in which a path is something else.
 
 This may run on the server that holds the weights (`execute`).
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..edits import Sender
 
-    # Whose run, and who sends.
+    # The source condition, and the senders.
     Path = tuple[str, tuple[Sender, ...]]
 
 
@@ -47,39 +47,39 @@ def paths(
     asked: Mapping[tuple, Sequence[int]],
     size: int,
 ) -> tuple[dict, float]:
-    """Z of receivers, each with the paths of one kind of edit.
+    """The z of receivers, with the paths of each kind of edit.
 
     Args:
         head_shape: (number of heads, d_head).
-        captured: condition → the pictures of it, one of every trial; where paths end in keys or
-            values, from the first position on.
+        captured: condition → its captured pictures, one per trial; if paths end in keys or values,
+            kept from the first position on.
         target: the condition that is patched.
         asked: (source, "path", (into, senders)) → the receivers' layers.
-        size: the most rows that a layer is handed at once where paths end in keys or values.
+        size: the most rows that a layer is handed at once if paths end in keys or values.
 
     Returns:
-        kind → layer → z at [end], (trials, 1, head, d_head); and how far the first rows are from
-        what they must be, as a fraction of the largest number there.
+        kind → layer → z at [end], (trials, 1, head, d_head); and the largest error of the first
+        rows, as a fraction of the largest number there.
     """
     made, gap = {kind: {} for kind in asked}, 0.0
     for everywhere in (False, True):
-        wanted = {}
+        receivers = {}
         for (source, _, (into, senders)), layers in asked.items():
             if (into != "query") == everywhere:
-                wanted.setdefault((source, senders), {})[into] = layers
-        if not wanted:
+                receivers.setdefault((source, senders), {})[into] = layers
+        if not receivers:
             continue
-        shown = {name: captured[name] for name in {target, *(source for source, _ in wanted)}}
+        shown = {name: captured[name] for name in {target, *(source for source, _ in receivers)}}
         if not everywhere:
             shown = {name: kept_from(one, one.length - 1) for name, one in shown.items()}
-        rows = max(1, size // len(shown[target].z[0]) - 2) if everywhere else len(wanted)
-        order = list(wanted)
+        rows = max(1, size // len(shown[target].z[0]) - 2) if everywhere else len(receivers)
+        order = list(receivers)
         for begin in range(0, len(order), rows):
-            some = {path: wanted[path] for path in order[begin : begin + rows]}
-            found, apart = _walked(wrapped, head_shape, shown, target, some)
-            for (source, senders), into, layer, z in found:
+            batch = {path: receivers[path] for path in order[begin : begin + rows]}
+            ends, batch_gap = _walked(wrapped, head_shape, shown, target, batch)
+            for (source, senders), into, layer, z in ends:
                 made[source, "path", (into, senders)][layer] = z
-            gap = max(gap, apart)
+            gap = max(gap, batch_gap)
     return made, gap
 
 
@@ -87,29 +87,29 @@ def _walked(wrapped, head_shape, shown, target, wanted):
     """Walk some paths through the layers.
 
     Args:
-        shown: condition → the pictures, kept where the paths run.
-        wanted: path → what it ends in → layers.
+        shown: condition → the pictures, kept at the positions of the paths.
+        wanted: path → "query", "key" or "value" → the receivers' layers.
 
     Returns:
-        (path, what it ends in, layer, z) of all; and the largest gap, as `paths`.
+        (path, "query", "key" or "value", layer, z) of each; and the largest gap, as in `paths`.
     """
-    own, n = shown[target], len(shown[target].z[0])
-    end = kept_from(own, own.length - 1)
+    target_run, n = shown[target], len(shown[target].z[0])
+    end = kept_from(target_run, target_run.length - 1)
     last = max(layer for ends in wanted.values() for layers in ends.values() for layer in layers)
     begins = {path: _by_layer(path[1]) for path in wanted}
     first = min(layer for layers in begins.values() for layer in layers)
-    entry = own.resid_pre[first][:1, -1:]
+    entry = target_run.resid_pre[first][:1, -1:]
     with wrapped.trace(
         inputs_embeds=entry, position_ids=torch.zeros(1, 1, dtype=torch.long, device=entry.device),
         use_cache=False, logits_to_keep=1,
     ):  # fmt: skip
-        found, gaps = [], []
-        # What is added otherwise so far, (trials, positions, width).
+        receiver_z, gaps = [], []
+        # Path → its change of the residual stream so far, (trials, positions, width).
         moved = {}
         for path in wanted:
-            moved[path] = torch.zeros_like(own.resid_pre[0], dtype=torch.float32)
+            moved[path] = torch.zeros_like(target_run.resid_pre[0], dtype=torch.float32)
             if "embedding" in path[1]:
-                moved[path] += shown[path[0]].resid_pre[0].float() - own.resid_pre[0].float()
+                moved[path] += shown[path[0]].resid_pre[0].float() - target_run.resid_pre[0].float()
         for index, layer in enumerate(language_model(wrapped).layers):
             if not first <= index <= last:
                 layer.skip(entry)
@@ -119,11 +119,11 @@ def _walked(wrapped, head_shape, shown, target, wanted):
             ending = [
                 path for path in wanted if any(index in layers for layers in wanted[path].values())
             ]
-            # Where nothing begins or ends, one position says whether the stream passes.
-            here = own if starting or ending else end
+            # Where no path begins or ends, one position is enough to check the stream.
+            here = target_run if starting or ending else end
             stream = here.resid_pre[index]
-            # A block of rows, one per trial, each: the target's own; without and with what starts
-            # here; and what ends here.
+            # Blocks of rows, one row per trial: the target's own; the zero streams, without and
+            # with each sender here replaced; and the streams of paths that end here.
             silent = [torch.zeros_like(stream)] * (len(starting) + bool(starting))
             reached = [(stream + moved[path].to(stream.device)).to(stream) for path in ending]
             blocks = torch.cat([stream, *silent, *reached])
@@ -141,42 +141,45 @@ def _walked(wrapped, head_shape, shown, target, wanted):
                 parts = {"query": queries[rows], "key": keys[rows], "value": values[rows]}
                 for into, layers in wanted[path].items():
                     if index in layers:
-                        found.append((path, into, index, _seen(end, index, into, parts[into])))
-            # Nobody reads what attention gives here.
+                        receiver_z.append((path, into, index, _seen(end, index, into, parts[into])))
+            # Attention's output is not read: z is written below.
             attention.inputs = (module, queries[:, :, -1:], keys, values, None, *others), options
             z, *weights = attention.output
             attention.output = (pad(z, (0, 0, 0, 0, stream.shape[1] - 1, 0)), *weights)
             z, mlp_out = _given(shown, here, index, starting, begins, len(blocks))
             layer.self_attn.o_proj.input = z.to(stream).flatten(-2)
-            given, *weights = layer.self_attn.output
-            given = given.clone()
-            given[:n] = 0
-            layer.self_attn.output = (given, *weights)
-            # Of what it makes of these rows nothing is read either.
+            output, *weights = layer.self_attn.output
+            output = output.clone()
+            output[:n] = 0
+            layer.self_attn.output = (output, *weights)
+            # The MLP's output for these rows is not read either: it is written below.
             arguments, options = layer.mlp.inputs
             first_alone = tuple(part if part is None else part[:, :1] for part in arguments)
             layer.mlp.inputs = first_alone, options
-            given = layer.mlp.output
-            layer.mlp.output = with_first(given, mlp_out.to(first_of(given)))
+            output = layer.mlp.output
+            layer.mlp.output = with_first(output, mlp_out.to(first_of(output)))
             left = layer.output
             gaps.append(apart(left[:n], stream))
             left = left[n:].float()
             for number, path in enumerate(starting, start=1):
                 moved[path] = moved[path].to(left) + left[number * n : (number + 1) * n] - left[:n]
             for path in wanted:
-                # What a picture adds between layers comes along with it.
+                # Additions between layers (such as a picture's) belong to the embedding.
                 if "embedding" in path[1]:
-                    for added, sign in ((shown[path[0]].added[index], 1), (own.added[index], -1)):
+                    for added, sign in (
+                        (shown[path[0]].added[index], 1),
+                        (target_run.added[index], -1),
+                    ):
                         if added is not None:
                             moved[path] = moved[path].to(added.device) + sign * added.float()
             if index == last:
                 layer.output = entry.to(left.device)
-        found.save(), gaps.save()
-    return found, max(gaps)
+        receiver_z.save(), gaps.save()
+    return receiver_z, max(gaps)
 
 
 def _by_layer(senders):
-    """Layer → the heads and ``"mlp"`` of it that send; ``"embedding"`` begins at layer 0."""
+    """Layer → its senders, head numbers and ``"mlp"``; ``"embedding"`` begins at layer 0."""
     layers = {}
     for sender in senders:
         if sender == "embedding":
@@ -196,7 +199,7 @@ def _seen(end, layer, into, part):
 
 
 def _given(shown, own, layer, starting, begins, rows):
-    """What o_proj is handed, (rows, positions, head, d_head), and what the MLP gives, (rows,
+    """The input for o_proj, (rows, positions, head, d_head), and the output for the MLP, (rows,
     positions, width)."""
     n = len(own.z[layer])
     z = own.z[layer].repeat(rows // n, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Where heads look."""
+"""Attention patterns of heads."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def shares(wrapped: TransformersModel, head_shape, inputs, end, masks) -> dict[s
 
 
 def shares_of(captured: SimpleNamespace, masks: torch.Tensor) -> torch.Tensor:
-    """`shares` of pictures that are captured, kept from [end] on."""
+    """The statistics of `shares`, from captured pictures that are kept from [end] on."""
     layers = []
     for layer in range(len(captured.z)):
         # In double precision, which no server's autocast touches.

@@ -1,4 +1,4 @@
-"""What a model does with pictures of the game; see `rgb_circuit.loading.probe`."""
+"""Checks of a model on pictures of the game; see `rgb_circuit.loading.probe`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def moved(wrapped: TransformersModel, inputs, views) -> list[list[int]]:
-    """Per changed picture, the place in each view whose token differs most from the first
-    picture's, as layer 0 reads it."""
+    """Per changed picture, the place in each view whose token, where it enters layer 0, differs
+    most from the first picture's."""
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
         entries = language_model(wrapped).layers[0].input.float().save()
         tracer.stop()
@@ -28,24 +28,26 @@ def moved(wrapped: TransformersModel, inputs, views) -> list[list[int]]:
 def probed(
     wrapped: TransformersModel, head_shape, inputs, most, softcap, differing, views, bare
 ) -> dict[str, Any]:
-    """Whether heads are slices of ``o_proj``'s input, and a forward can go on from another's cache.
+    """Test whether heads are slices of ``o_proj``'s input, and whether a forward can go on from a
+    captured one.
 
     Args:
         head_shape: (number of heads, d_head).
-        most: how many of the likeliest tokens to tell.
-        softcap: what may cap the logits (`modules.softcap_of`), or None.
+        most: how many of the likeliest tokens to return.
+        softcap: a cap that the logits may have (`modules.softcap_of`), or None.
         differing, views: as `moved` takes them.
         bare: logits of the forward outside of any trace, (vocabulary,), or None.
 
     Returns:
         ``furthest``, the last position that each position attends to; ``likeliest`` tokens at [end]
-        as `answers.preferred` takes them, ``finite``, ``dtype``, ``widths`` of what each ``o_proj``
-        reads. Then, as fractions of the largest logit, how far they move: ``traced`` inside a
-        trace, ``unembedded`` as ``lm_head`` of what the final norm returns, capped by ``softcap``
-        (the given one or None, whichever fits), ``rewritten`` with each z written back, ``zeroed``
-        with z zeroed; ``moved``, see `moved`; and ``swept``, how far what a sweep says of zeroed
-        heads is from what whole forwards say. ``o_proj``: how far ``o_proj`` of z is from what the
-        attention block returns, as a fraction of that; and `rounding`, in half precision 0.
+        as `answers.preferred` takes them; ``finite``; ``dtype``; ``widths`` of each ``o_proj``'s
+        input. Then changes of the logits, as fractions of the largest: ``traced`` inside a trace;
+        ``unembedded`` as ``lm_head`` of the final norm's output, capped by ``softcap`` (the given
+        one or None, whichever fits); ``rewritten`` with each z written back; ``zeroed`` with z
+        zeroed; and ``swept``, the difference between a sweep and whole forwards for zeroed heads.
+        ``moved``: see `moved`. ``o_proj``: the difference between ``o_proj`` of z and the attention
+        block's output, as a fraction of the latter. ``rounding``: see `rounding`; 0 in half
+        precision.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -68,7 +70,7 @@ def probed(
     off = (unembedded - plain).abs().max()
     if softcap is not None:
         capped = (softcap * (unembedded / softcap).tanh() - plain).abs().max()
-        # A model may be built on one whose configuration has a cap, and leave it out.
+        # A model may inherit a configuration with a cap without applying it.
         softcap, off = (softcap, capped) if capped < off else (None, off)
     with wrapped.trace(**inputs, logits_to_keep=1):
         for layer, z in zip(layers, kept):
@@ -103,30 +105,30 @@ def probed(
 
 
 def rounding(wrapped: TransformersModel, inputs) -> float:
-    """By what share float32 may round a probability of attention otherwise when it is computed
-    anew: the largest that a score can be, times the distance of 1 to the next number.
+    """The share by which float32 rounding may change an attention probability that is recomputed:
+    the largest possible score times the distance from 1 to the next number.
 
     Scores of ten thousand, which biases of keys make in Qwen 2, are known to a thousandth.
     """
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1):
-        found = []
+        largest_scores = []
         for layer in language_model(wrapped).layers:
             arguments, options = layer.self_attn.source.attention_interface_1.inputs
             queries, keys = (part.norm(dim=-1).max() for part in arguments[1:3])
             scaling = options.get("scaling") or arguments[1].shape[-1] ** -0.5
-            found.append(queries * keys * scaling)
-        found.save()
-    return torch.finfo(torch.float32).eps * max(float(most) for most in found)
+            largest_scores.append(queries * keys * scaling)
+        largest_scores.save()
+    return torch.finfo(torch.float32).eps * max(float(most) for most in largest_scores)
 
 
 def swept_heads(
     wrapped: TransformersModel, head_shape, inputs, ids, softcap
 ) -> tuple[float, list[int]]:
-    """Heads of three layers zeroed at [end], by `sweep` and by a whole forward each.
+    """Zero one head of three layers at [end], by `sweep` and by a whole forward each.
 
     Returns:
-        The largest difference of an effect on the logits of ``ids``, or drift, as a fraction of the
-        largest logit; and the last position that each position attends to.
+        The largest difference of an effect on the logits of ``ids``, or the drift if it is larger,
+        as a fraction of the largest logit; and the last position that each position attends to.
     """
     length = inputs["input_ids"].shape[1]
     captured = capture(wrapped, head_shape, inputs, 0, ("resume",))
@@ -142,18 +144,18 @@ def swept_heads(
                     z[:, -1, 0] = 0
                     layer.self_attn.o_proj.input = z.flatten(-2)
             whole.append(wrapped.output.logits[0, -1].float()[ids].cpu().save())
-    wanted = torch.stack(whole) - captured.logits[0, ids].cpu()
-    # From the last token on and from the last but one; from the first, where some attend to later
-    # ones.
+    expected = torch.stack(whole) - captured.logits[0, ids].cpu()
+    # From the last token on and from the last but one; from the first if some tokens attend to
+    # later ones.
     looks_ahead = any(far > place for place, far in enumerate(furthest))
     gaps = []
     for start in (0,) if looks_ahead else (length - 2, length - 1):
-        here = kept_from(captured, start)
+        resumed = kept_from(captured, start)
         spots: list[dict] = [{"end": [length - 1]}]
-        done = sweep(
+        swept = sweep(
             wrapped,
             head_shape,
-            here,
+            resumed,
             [0],
             variants,
             {},
@@ -163,7 +165,7 @@ def swept_heads(
             softcap,
         )
         gaps += [
-            done["drift"],
-            float((done["effects"][0] - wanted).abs().max() / here.logits.abs().max().cpu()),
+            swept["drift"],
+            float((swept["effects"][0] - expected).abs().max() / resumed.logits.abs().max().cpu()),
         ]
     return max(gaps), furthest

@@ -1,4 +1,4 @@
-"""What the model goes on to say about a picture, as it is and with edits made.
+"""Generate the model's text about a picture, with and without edits.
 
 The loop is Hugging Face's own ``generate``, so that every family counts positions and keeps keys
 and values in its own way.
@@ -21,9 +21,9 @@ from .sweep import biased, put, put_outputs
 if TYPE_CHECKING:
     from nnsight.modeling.transformers import TransformersModel
 
-# Words that hold for every token that is said, too.
+# Position words that also apply to every generated token.
 GO_ON = ("end", "all", "text")
-# What is a replacement of a head's z.
+# Components that replace a head's z.
 OF_Z = ("z", "pattern", "value", "query", "key")
 
 
@@ -39,26 +39,26 @@ def said(
     spots,
     settings,
 ) -> dict[str, Any]:
-    """Go on from one picture's prompt, greedily, once per variant.
+    """Generate greedily from one picture's prompt, once per variant.
 
     Args:
         head_shape: (number of heads, d_head).
-        inputs: of the picture that is talked about, as `prompts.encode` makes them.
-        pictures: condition → ``inputs`` and what to ``keep``, as in `capture`, of what edits take
-            from.
+        inputs: of the picture, as `prompts.encode` makes them.
+        pictures: condition → ``inputs`` and what to ``keep``, as in `capture`, for the sources of
+            edits.
         target: the condition of ``inputs``.
-        kept: how many of the prompt's last positions edits take something for.
-        front: of how many positions this is lined up from the first, in prompts of other length.
-        variants: edits that are made together, as `sweep.plain` makes them; none for the model as
-            it is.
+        kept: how many positions of the prompt, counted from its end, the edits may write.
+        front: how many positions line up from the first, in prompts of other length.
+        variants: per variant, the edits that are made together, as `sweep.plain` makes them; none
+            for the model as it is.
         spots: positions as in an edit → token positions of the prompt.
-        settings: of Hugging Face's ``generate``: greedy, one text, one token in each forward after
+        settings: for Hugging Face's ``generate``: greedy, one text, one token in each forward after
             the first.
 
     Returns:
-        ``runs``, for each variant: ``ids`` of what is said; ``logits``, of the token that is said
-        and of the likeliest other, float32, (said, 2); ``finite``, whether all of these were;
-        ``blind``, whether a position was left with nothing to look at. And ``gaps`` of attention,
+        ``runs``, per variant: ``ids`` of the generated tokens; ``logits``, of each of these tokens
+        and of the likeliest other, float32, (tokens, 2); ``finite``, whether all logits were;
+        ``blind``, whether a position was left with nothing to attend to. And ``gaps`` of attention,
         see `attention_gaps`.
     """
     length = inputs["input_ids"].shape[1]
@@ -85,20 +85,21 @@ def said(
 
 
 def _run(wrapped, head_shape, inputs, steps, spots, settings):
-    """One text. ``steps``: what changes in the prompt's forward, and in that of every token that
-    was said."""
+    """Generate one text. ``steps``: the changes in the prompt's forward, and in the forward of
+    every generated token."""
     length = inputs["input_ids"].shape[1]
     layers = sorted({layer for changes in steps for layer, _ in changes})
     with wrapped.generate(**settings) as tracer:
         with tracer.invoke(**inputs):
             seen, blind = [].save(), [].save()
-            # The end of this loop is that the model says no more.
+            # This loop ends when the model stops generating.
             for step in tracer.iter[:]:
                 changes = steps[min(step, 1)]
                 for index in layers:
                     layer = language_model(wrapped).layers[index]
                     if (index, "attention") in changes:
-                        # nnsight wants a layer's source reached before anything else of that layer.
+                        # nnsight wants a layer's source accessed before anything else of that
+                        # layer.
                         attention = layer.self_attn.source.attention_interface_1
                     if (index, "resid_pre") in changes:
                         arguments, options = layer.inputs
@@ -119,7 +120,7 @@ def _run(wrapped, head_shape, inputs, steps, spots, settings):
                         layer.self_attn.o_proj.input = put(z, changes[index, "z"]).flatten(-2)
                     put_outputs(layer, index, changes)
                 seen.append(wrapped.output.logits[0, -1].float())
-        # An invoke of its own, since nothing of this one runs after its loop.
+        # A second invoke, since no code of the first runs after its loop.
         with tracer.invoke():
             everything = tracer.result[0].save()
     ids = everything[length:].cpu()
@@ -135,12 +136,13 @@ def _run(wrapped, head_shape, inputs, steps, spots, settings):
 
 
 def _changes(edits, spots, start, values):
-    """What a forward changes: (layer, component) → writes as `put` takes them, or attention edits.
+    """The changes in a forward: (layer, component) → writes as `put` takes them, or attention
+    edits.
 
     Args:
-        spots: see `said`; None where the forward is of one token that was said.
-        start: the position that ``values`` begin at.
-        values: kind → layer → what edits of that kind write, (1, kept, …).
+        spots: see `said`; None if the forward is of one generated token.
+        start: the position at which ``values`` begin.
+        values: kind → layer → the values of its edits, (1, kept, …).
     """
     changes = {}
     for layer, head, kind, positions in edits:
@@ -165,7 +167,7 @@ def _changes(edits, spots, start, values):
 
 
 def _added(mask, queries, keys, causal):
-    """What a layer sees, as numbers to add to the scores, (1, 1, queries, keys)."""
+    """A layer's mask as numbers to add to the scores, (1, 1, queries, keys)."""
     asked, held = queries.shape[2], keys.shape[2]
     if mask is None:
         mask = unmasked(held - asked, held, causal, queries.device)
@@ -177,8 +179,8 @@ def _biases(changes, spots, length, step, held):
 
     Args:
         length: tokens of the prompt.
-        step: tokens said before this forward's logits.
-        held: how many keys there are; a window has lost the first.
+        step: tokens generated before this forward's logits.
+        held: how many keys the layer has; a sliding window has dropped the first ones.
     """
     lost = length + step - held
     some = []

@@ -1,5 +1,5 @@
-"""The residual stream at [end], split into what each head, MLP and the embedding add; see
-`rgb_circuit.direct_effects`."""
+"""The residual stream at [end], split into the additions of each head, each MLP and the embedding;
+see `rgb_circuit.direct_effects`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def split(wrapped: TransformersModel, head_shape, inputs, answers) -> dict[str, Any]:
-    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the ids
-    ``answers``; ``finite``."""
+    """``shares`` (pictures, components, answers) and ``logits`` (pictures, answers) of the token
+    ids ``answers``; ``finite``."""
     text, lm_head = language_model(wrapped), wrapped.lm_head
     with wrapped.trace(**inputs, logits_to_keep=1):
         parts = []
@@ -27,10 +27,12 @@ def split(wrapped: TransformersModel, head_shape, inputs, answers) -> dict[str, 
             parts += by_head(layer.self_attn.o_proj, z)
             parts.append(first_of(layer.mlp.output)[:, -1:].clone())
         whole = text.norm.input[:, -1:]
-        own = [shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts]
-        found = torch.cat(own, 1).cpu().save()
+        parts_shares = [
+            shares_of(text.norm, lm_head, part.to(whole), whole, answers) for part in parts
+        ]
+        shares = torch.cat(parts_shares, 1).cpu().save()
         logits = wrapped.output.logits[:, -1].float()
         finite = bool(torch.isfinite(logits).all())
         logits = logits.gather(-1, answers.to(logits.device)).cpu().save()
         finite.save()
-    return {"shares": found, "logits": logits, "finite": finite}
+    return {"shares": shares, "logits": logits, "finite": finite}

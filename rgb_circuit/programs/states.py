@@ -1,4 +1,4 @@
-"""States inside a forward, read as if they were its end; see `rgb_circuit.lens`."""
+"""States inside a forward, read as if they were the final state; see `rgb_circuit.lens`."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def read_states(
     at_once: int,
     softcap: float | None,
 ) -> dict:
-    """What some layers' states say of the answers at some positions.
+    """The answers' logits, or shares of these, that some layers' states give at some positions.
 
     Args:
         head_shape: (number of heads, d_head).
         inputs: as `prompts.encode` makes them.
         component: ``"resid_pre"`` or ``"resid_post"``, each state normed at its own size; or
-            ``"z"``, ``"attn_out"`` or ``"mlp_out"``, at the size that the residual stream has in
-            the end.
+            ``"z"``, ``"attn_out"`` or ``"mlp_out"``, at the size of the final residual stream.
         layers: in order.
         places: (pictures, positions).
         asked: token ids, (pictures, ids).
-        at_once: the most states whose logits are made at once.
-        softcap: what caps the logits of a residual stream, or None.
+        at_once: the most states whose logits are computed at once.
+        softcap: the cap of a residual stream's logits, or None.
 
     Returns:
-        ``values``, float32 on the CPU, (pictures, layers, positions, heads or 1, ids); ``finite``;
-        and, but for residual streams, ``wholes``, (pictures, positions, ids): what the residual
-        stream gives in the end, before any cap; ``sums``, (pictures, ids): what all that was added
-        to the last of the positions gives; and ``sizes`` of the summands, alike.
+        ``values``, float32 on the CPU, (pictures, layers, positions, heads or 1, ids); ``finite``.
+        Except for residual streams, also ``wholes``, (pictures, positions, ids): the logits of the
+        final residual stream, before any cap; ``sums``, (pictures, ids): the summed shares of
+        everything added at the last of the positions; and ``sizes``, (pictures, ids): the sum of
+        these shares' absolute values.
     """
     rows = torch.arange(len(places))[:, None]
     part_of = component in ("z", "attn_out", "mlp_out")
@@ -81,34 +81,34 @@ def read_states(
             read = []
             size = max(1, at_once // (len(places) * heads))
             for begin in range(0, places.shape[1], size):
-                some, of = state[:, begin : begin + size], whole[:, begin : begin + size]
+                part, stream = state[:, begin : begin + size], whole[:, begin : begin + size]
                 if component == "z":
-                    some, _ = by_head(
-                        text.layers[index].self_attn.o_proj, some.unflatten(-1, head_shape)
+                    part, _ = by_head(
+                        text.layers[index].self_attn.o_proj, part.unflatten(-1, head_shape)
                     )
-                    some, of = some.flatten(1, 2), of.repeat_interleave(heads, 1)
+                    part, stream = part.flatten(1, 2), stream.repeat_interleave(heads, 1)
                 if part_of:
-                    found = shares_of(text.norm, lm_head, some.to(of), of, asked)
+                    logits = shares_of(text.norm, lm_head, part.to(stream), stream, asked)
                 else:
-                    found = logits_of(text.norm, lm_head, some, asked)
-                read.append(found.unflatten(1, (-1, heads)).cpu())
+                    logits = logits_of(text.norm, lm_head, part, asked)
+                read.append(logits.unflatten(1, (-1, heads)).cpu())
             each.append(torch.cat(read, 1))
         values = torch.stack(each, 1)
         checks = {}
         if part_of:
             last, size = whole[:, -1:], max(1, at_once // len(places))
-            said = [
+            final_logits = [
                 logits_of(text.norm, lm_head, whole[:, begin : begin + size], asked).cpu()
                 for begin in range(0, places.shape[1], size)
             ]
             added = [
                 shares_of(text.norm, lm_head, one.to(last), last, asked).cpu() for one in summands
             ]
-            own = torch.cat(added, 1)
+            shares = torch.cat(added, 1)
             checks = {
-                "sums": own.sum(1),
-                "sizes": own.abs().sum(1),
-                "wholes": torch.cat(said, 1),
+                "sums": shares.sum(1),
+                "sizes": shares.abs().sum(1),
+                "wholes": torch.cat(final_logits, 1),
             }
         elif softcap is not None:
             values = softcap * (values / softcap).tanh()

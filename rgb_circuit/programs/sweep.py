@@ -1,43 +1,40 @@
 """Many patched runs for the price of a few: the engine behind `patch_heads` and `patch_edits`.
 
-Every edit replaces what a head or a layer puts out at some positions (`edits.Edit`) by something
-that was captured before (`capture`), or adds to attention scores (`edits.AttentionEdit`), so a
-patched run differs from its target run only from the first edited position and layer on.
+Every edit replaces the output of a head or layer at some positions (`edits.Edit`) by a value that
+was captured before (`capture`), or adds to attention scores (`edits.AttentionEdit`). A patched run
+thus differs from its target run only from the first edited position and layer on.
 
 1. Positions before ``start``, the first that any edit touches, are not run again: causal attention
-   leaves them as they were in the target run, so its keys and values serve every variant. Every
-   layer is handed what it had in that run (rotary angles, its mask's rows, those keys and values,
-   what the model adds after it), so that no cache and no model's own way of counting positions
-   takes part.
+   leaves them as in the target run, so that run's keys and values serve every variant. Every layer
+   is handed its inputs of that run (rotary angles, mask rows, those keys and values, what the model
+   adds after the layer), so that no cache class and no family's way of counting positions matters.
 2. Layers below the first edited one are skipped: their output is the target run's residual stream.
-3. Edits at [end] only: the variants of a target run stand side by side as copies of its last token
-   in one sequence, all at the same position, under a mask that lets each see of the shared prefix
-   what [end] saw, and itself (speculative decoding calls this tree attention). Each joins at its
-   first edited layer: below, it would be the target run. One forward over 1,024 tokens patches
-   1,024 heads.
-4. Any other positions: the variants are rows of a batch, each running on from ``start`` and joining
-   at its first edited layer. That layer's attention is not run again where its z is known, and of
-   the last layer's no more than [end]'s.
-5. Beside the variants runs what edits nothing: at [end] the first and the last copy of every
-   forward, at other positions one row per target run. It must end where the target run did, and
-   effects are counted from it: what rounds otherwise here than in the captured run is in both, and
-   cancels.
-6. A copy at [end] leaves the first copy's stream where it joins, so below they round alike. From
-   there on each rounds in its own way, and so would a single copy that all are held against; in
-   half precision effects are held against the mean of the first copy and of some that are moved by
-   rounding where the variant joins (`unedited_copies`). What writes nothing but the very numbers of
-   the target run differs from these by rounding alone, so in half precision its effect is 0
-   (`idle`).
-7. An effect is ``lm_head`` of the difference between the two final, normed states. Differences of
+3. Edits at [end] only: the variants of a target run are copies of its last token, side by side in
+   one sequence, all at the same position. A mask lets each copy see itself and the part of the
+   shared prefix that [end] saw (speculative decoding calls this tree attention). Each copy joins at
+   its first edited layer: below, it would equal the target run. One forward over 1,024 tokens
+   patches 1,024 heads.
+4. Any other positions: the variants are rows of a batch that run on from ``start``, each joining at
+   its first edited layer. Attention is not run again where a joining row's z is known, and in the
+   last layer only at [end].
+5. Unedited runs go along: at [end] the first and the last copy of every forward, at other positions
+   one row per target run. An unedited run must end where the target run did. Effects are counted
+   from it, so that rounding that differs from the captured run is in both, and cancels.
+6. A copy at [end] branches off the first copy's stream where it joins, so below they round alike.
+   Above, each copy rounds in its own way, and so would a single baseline. In half precision,
+   effects are therefore counted from the mean of the first copy and of several that are moved by
+   rounding where the variant joins (`unedited_copies`). A variant that writes only the target run's
+   own numbers differs from these by rounding alone, so in half precision its effect is 0 (`idle`).
+7. An effect is ``lm_head`` of the difference between two final, normed states. Differences of
    logits would be multiples of their own rounding step, in bfloat16 0.06 where a logit is 8 to 16.
 
-Equal to a forward per variant up to rounding; see `reference`, which is that loop.
+Equal to a forward per variant up to rounding; `reference` is that loop.
 
 This may run on the server that holds the weights (`execute`), so edits come as tuples: (layer,
-head, kind, positions), where kind is (source, component, scale) and positions are as in an `Edit`;
-where the edit has one, kind ends in (``"over"`` or ``"without"``, positions). Of an `AttentionEdit`
-kind is (source, "attention", bias), and positions are (queries, keys); of a `PathEdit` it is
-(source, "path", (into, senders)).
+head, kind, positions). Kind is (source, component, scale), and positions are as in an `Edit`; an
+edit with ``over`` or ``without`` appends (``"over"`` or ``"without"``, positions) to its kind. For
+an `AttentionEdit`, kind is (source, "attention", bias), and positions are (queries, keys). For a
+`PathEdit`, kind is (source, "path", (into, senders)).
 """
 
 from __future__ import annotations
@@ -71,8 +68,7 @@ if TYPE_CHECKING:
         | tuple[str, str, float, tuple[str, Positions]]
     )
     Plain = tuple[int, int | None, Kind, Positions | tuple[Positions, Positions]]
-    # Of one kind: layer → what is written, (rows, kept, …), and each target run's row of it,
-    # (runs,).
+    # Kind → (layer → values to write, (rows, kept, …); each target run's row of these, (runs,)).
     Values = Mapping[Kind, tuple[Mapping[int, torch.Tensor] | Sequence[torch.Tensor], torch.Tensor]]
 
 
@@ -97,10 +93,10 @@ def _plain(edit):
             (edit.queries, edit.keys),
         )
     kind = edit.source, edit.component, edit.scale
-    some = [
+    extras = [
         (name, words) for name in ("over", "without") if (words := getattr(edit, name)) is not None
     ]
-    return edit.layer, edit.head, (*kind, *some), edit.positions
+    return edit.layer, edit.head, (*kind, *extras), edit.positions
 
 
 def sweep(
@@ -116,25 +112,25 @@ def sweep(
     softcap: float | None = None,
     advance: Callable[[float], None] | None = None,
 ) -> dict:
-    """What every variant of every target run does to the answers' logits.
+    """The effects of every variant of every target run on the answers' logits.
 
     Args:
         head_shape: (number of heads, d_head).
-        captured: holds the target runs, with all that a forward goes on from.
+        captured: the target runs, captured to ``"resume"``.
         runs: the target runs, as indices into the captured batch.
-        variants: edits that are made together, per variant.
+        variants: per variant, the edits that are made together.
         values: what edits of each kind write.
         spots: per target run, positions as in an edit → token positions.
         answers: token ids to read at [end], (runs, answers).
         batch_size: the most variants (of all target runs together) in one forward.
-        softcap: where a logit is softcap · tanh(what lm_head gives / softcap), as in Gemma 2.
-        advance: is told the share of the variants that were run, after each forward.
+        softcap: set if a logit is softcap · tanh(lm_head's output / softcap), as in Gemma 2.
+        advance: called after each forward with the share of the variants that it ran.
 
     Returns:
         ``effects`` on the answers' logits, float32 on the CPU, (runs, variants, answers);
-        ``drift``, the largest of a copy that edits nothing, as a fraction of the largest logit;
+        ``drift``, the largest effect of an unedited run, as a fraction of the largest logit;
         ``finite``, whether every final state was; ``blind``, whether a position was left with
-        nothing to look at.
+        nothing to attend to.
     """
     effects = torch.empty(len(runs), len(variants), answers.shape[1])
     drift, finite, blind = 0.0, True, False
@@ -144,18 +140,18 @@ def sweep(
         size = max(1, batch_size // len(runs))
         for begin in range(0, len(order), size):
             chosen = order[begin : begin + size]
-            some = [variants[index] for index in chosen]
-            done, unedited, good, none_left = _side_by_side(
-                wrapped, head_shape, captured, runs, some, values, spots, answers, softcap
+            chosen_edits = [variants[index] for index in chosen]
+            batch_effects, unedited, good, none_left = _side_by_side(
+                wrapped, head_shape, captured, runs, chosen_edits, values, spots, answers, softcap
             )
-            effects[:, chosen] = done
+            effects[:, chosen] = batch_effects
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
             if advance:
                 advance(len(chosen) / len(variants))
     else:
-        # Sorted by layer, so that the first row of every run is among those that enter first.
+        # Ordered by first edited layer, so that every run's first row is among the first to join.
         rows = [(run, index) for index in order for run in range(len(runs))]
-        # Target run → final state of the run that edits nothing.
+        # Target run → final state of its unedited run.
         baselines = {}
         while rows:
             new = [
@@ -167,7 +163,7 @@ def sweep(
             new = [run for run in new if run in {run for run, _ in batch}]
             rows = rows[len(batch) :]
             edited = [(run, variants[index]) for run, index in batch]
-            done, unedited, good, none_left = _as_batch(
+            batch_effects, unedited, good, none_left = _as_batch(
                 wrapped,
                 head_shape,
                 captured,
@@ -180,7 +176,7 @@ def sweep(
                 answers,
                 softcap,
             )
-            effects[[run for run, _ in batch], [index for _, index in batch]] = done
+            effects[[run for run, _ in batch], [index for _, index in batch]] = batch_effects
             drift, finite, blind = max(drift, unedited), finite and good, blind or none_left
             if advance:
                 advance(len(batch) / len(runs) / len(variants))
@@ -195,9 +191,9 @@ def sweep(
 
 
 def idle(captured, runs, variants, values, spots) -> torch.Tensor:
-    """Which variants of which target runs put nothing else in place than what the run has there, to
-    the last bit, (runs, variants)."""
-    same: dict = {}
+    """Whether a variant writes only what its target run has there, to the last bit, (runs,
+    variants)."""
+    unchanged: dict = {}
     for kind, layer, component in {
         (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
         for edits in variants
@@ -205,20 +201,22 @@ def idle(captured, runs, variants, values, spots) -> torch.Tensor:
         if edit[2] in values
     }:
         made, row = values[kind]
-        own = getattr(captured, component)
-        # What is not kept of the target run is another's.
-        if own:
-            same[kind, layer] = (made[layer][row] == own[layer][runs].to(made[layer])).all(-1).cpu()
+        kept = getattr(captured, component)
+        # A component that the target run did not keep comes from another run.
+        if kept:
+            unchanged[kind, layer] = (
+                (made[layer][row] == kept[layer][runs].to(made[layer])).all(-1).cpu()
+            )
 
     def leaves(run, edit):
         layer, head, kind, positions = edit
         if kind not in values:
             return kind[1] == "attention" and kind[2] == 0
-        if (kind, layer) not in same:
+        if (kind, layer) not in unchanged:
             return False
         places = torch.tensor(spots[run][positions]) - captured.start
         return bool(
-            same[kind, layer][run, places][..., slice(None) if head is None else head].all()
+            unchanged[kind, layer][run, places][..., slice(None) if head is None else head].all()
         )
 
     return torch.tensor(
@@ -230,18 +228,18 @@ def idle(captured, runs, variants, values, spots) -> torch.Tensor:
 
 
 def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, answers, softcap):
-    """All variants at [end] as copies of the last token, between two that edit nothing.
+    """All variants at [end] as copies of the last token, between two unedited copies.
 
     Args:
-        variants: by their first edited layers.
+        variants: ordered by their first edited layers.
 
     Returns:
-        Effects (runs, variants, answers), the largest of the unedited copies, whether all was
-        finite, and whether a copy was left with nothing to look at.
+        Effects (runs, variants, answers), the largest effect of the unedited copies, whether all
+        states were finite, and whether a copy was left with nothing to attend to.
     """
     enters = [min(layer for layer, _, _, _ in edits) for edits in variants]
     nudges, made = _nudges(captured, runs, sorted(set(enters)))
-    # Stable, so that the copies moved by rounding stand before the variants of their layer.
+    # A stable sort: the copies moved by rounding stay before the variants of their layer.
     joined = [*((edits[0][0], True, edits) for edits in nudges)]
     joined += [(layer, False, edits) for layer, edits in zip(enters, variants)]
     joined.sort(key=lambda copy: copy[0])
@@ -257,7 +255,7 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
     ).fill_diagonal_(0)
 
     def seen(layer):
-        # Added to the scores: eager attention would add a Boolean mask as zeros and ones.
+        # Numbers to add to the scores: eager attention would add Booleans as zeros and ones.
         before = allowed(captured, layer, picked)[..., :prefix].expand(n_runs, -1, copies, -1)
         return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
@@ -281,8 +279,7 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
                     (run, head, torch.tensor([copy]), keys, kind[2])
                 )
 
-    # The first and the last copy are held against the captured run, and all others against the
-    # first.
+    # The first and the last copy are compared with the captured run, all others with the first.
     base = (every_run * copies)[:, None].repeat(1, copies)
     base[:, 0] = base[:, -1] = n_runs * copies + every_run
     effects, _, finite, blind = _forward(
@@ -308,25 +305,26 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
 
 
 def _from_the_mean(effects, layers, is_nudge):
-    """Effects (runs, copies, answers) that are counted from the first copy, counted from the mean
-    of it and of the copies moved by rounding where each joins (copies,)."""
+    """Effects (runs, copies, answers), recounted from the mean of the first copy and of the copies
+    moved by rounding in the same layer; they come counted from the first copy. ``layers``: where
+    each copy joins, (copies,)."""
     effects = effects.clone()
     for layer in layers.unique() if is_nudge.any() else ():
-        here = layers == layer
-        several = effects[:, here & is_nudge]
-        effects[:, here] -= several.sum(1, keepdim=True) / (1 + several.shape[1])
+        in_layer = layers == layer
+        nudges = effects[:, in_layer & is_nudge]
+        effects[:, in_layer] -= nudges.sum(1, keepdim=True) / (1 + nudges.shape[1])
     return effects
 
 
 def unedited_copies(dtype) -> int:
-    """How many copies at [end] edit nothing where a variant joins: in half precision the first
-    copy, and some that are moved by rounding."""
+    """How many copies at [end] make the baseline of a variant: the first copy, and in half
+    precision some that are moved by rounding."""
     return 1 if dtype == torch.float32 else 3
 
 
 def _nudges(captured, runs, layers):
-    """Variants that each move all heads of one of the layers by rounding, in another way; and what
-    they write."""
+    """Variants that move all heads of a layer by rounding, each in its own way, for each of the
+    layers; and the values that they write."""
     z = captured.z[0]
     rows, heads = torch.tensor(runs), range(z.shape[-2])
     # No condition is called None.
@@ -336,8 +334,7 @@ def _nudges(captured, runs, layers):
     ]
     made = {}
     for kind in kinds:
-        # In pairs that move every number both ways, so that only what is rounded otherwise is left
-        # of them.
+        # In pairs that move every number up and down, so that in the mean only rounding remains.
         up = by_place(z, kind[2] // 2) ^ bool(kind[2] % 2)
         made[kind] = {layer: nudged(captured.z[layer], up) for layer in layers}, rows
     return variants, made
@@ -346,52 +343,52 @@ def _nudges(captured, runs, layers):
 def _as_batch(
     wrapped, head_shape, captured, runs, rows, new, baselines, values, spots, answers, softcap
 ):
-    """(target run, edits) pairs as rows of a batch running on from ``captured.start``, behind the
+    """(target run, edits) pairs as rows of a batch that run on from ``captured.start``, after the
     unedited runs ``new``.
 
     Args:
-        rows: by their first edited layers.
+        rows: ordered by their first edited layers.
         baselines: target run → final state of the unedited run, (width,); those of ``new`` are
             added.
 
     Returns:
-        Effects (rows, answers), the largest of the unedited rows, whether all was finite, and
-        whether a position was left with nothing to look at.
+        Effects (rows, answers), the largest effect of the unedited rows, whether all states were
+        finite, and whether a position was left with nothing to attend to.
     """
     enters = [min(layer for layer, _, _, _ in edits) for _, edits in rows]
     first = enters[0]
     joining = torch.tensor([*[first] * len(new), *enters])
     active = {layer: int((joining <= layer).sum()) for layer in range(first, len(captured.z))}
     written, biases = {}, {}
-    for row, (which, edits) in enumerate(rows, start=len(new)):
+    for row, (run, edits) in enumerate(rows, start=len(new)):
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
-                place = torch.tensor(spots[which][positions]) - captured.start
-                place = torch.full_like(place, row), place, place, torch.full_like(place, which)
+                place = torch.tensor(spots[run][positions]) - captured.start
+                place = torch.full_like(place, row), place, place, torch.full_like(place, run)
                 _note(written, layer, head, kind, place)
                 continue
-            queries, keys = (torch.tensor(spots[which][places]) for places in positions)
+            queries, keys = (torch.tensor(spots[run][places]) for places in positions)
             biases.setdefault(layer, []).append(
                 (row, head, queries - captured.start, keys, kind[2])
             )
 
-    every = [*new, *(which for which, _ in rows)]
-    picked = torch.tensor([runs[which] for which in every])
+    run_of_row = [*new, *(run for run, _ in rows)]
+    picked = torch.tensor([runs[run] for run in run_of_row])
 
     def seen(layer):
-        # As the model does it, which costs less.
+        # Without a mask the model uses a cheaper kernel.
         whole = captured.start == 0 and captured.masks[layer] is None and layer not in biases
         return None if whole else allowed(captured, layer, picked).expand(len(picked), -1, -1, -1)
 
-    before = [which for which in dict.fromkeys(every) if which not in new]
+    before = [run for run in dict.fromkeys(run_of_row) if run not in new]
     known = [
-        *(captured.normed[runs[which]] for which in new),
-        *(baselines[which] for which in before),
+        *(captured.normed[runs[run]] for run in new),
+        *(baselines[run] for run in before),
     ]
-    # Where each row's base is: among the rows, or behind them in ``known``.
-    place = {which: index for index, which in enumerate(new)}
-    place |= {which: len(every) + len(new) + index for index, which in enumerate(before)}
-    base = [*range(len(every), len(every) + len(new)), *(place[which] for which, _ in rows)]
+    # The index of each row's baseline: among the rows, or after them in ``known``.
+    place = {run: index for index, run in enumerate(new)}
+    place |= {run: len(run_of_row) + len(new) + index for index, run in enumerate(before)}
+    base = [*range(len(run_of_row), len(run_of_row) + len(new)), *(place[run] for run, _ in rows)]
     effects, normed, finite, blind = _forward(
         wrapped,
         head_shape,
@@ -401,14 +398,14 @@ def _as_batch(
         side_by_side=False,
         known=torch.stack(known),
         base=torch.tensor(base),
-        answers=answers[every],
+        answers=answers[run_of_row],
         captured=captured,
         picked=picked,
         masks=_by_layer(captured, first, seen, biases),
         biases=biases,
         softcap=softcap,
     )
-    baselines.update({which: normed[index] for index, which in enumerate(new)})
+    baselines.update({run: normed[index] for index, run in enumerate(new)})
     unedited = float(effects[: len(new)].abs().max()) if new else 0.0
     return effects[len(new) :], unedited, finite, blind
 
@@ -433,14 +430,13 @@ def _forward(
 
     Args:
         writes: as `_writes` makes them.
-        active: layer → how many copies or rows run there, the first of all; side by side the last
-            copy runs everywhere, behind those.
-        side_by_side: copies of [end] in one sequence for each of ``picked``, all of whose final
-            states make the rows below; or rows running on from ``captured.start``, whose last
-            position does.
+        active: layer → how many copies or rows run there, the first ones in order; side by side,
+            the last copy is counted too, and runs everywhere.
+        side_by_side: True for copies of [end], in one sequence for each of ``picked``: every final
+            state is one of the rows below. False for rows that run on from ``captured.start``: the
+            state at a row's last position is.
         known: more final states, (known, width).
-        base: per row, what it is held against: an index into the rows followed by ``known``,
-            (rows,).
+        base: per row, the index of its baseline among the rows followed by ``known``, (rows,).
         answers: token ids to read, (rows, answers).
         picked: the captured pictures that sequences or rows go on from.
         masks: layer → numbers to add to the scores, (rows, 1, positions, positions of the prefix
@@ -450,7 +446,7 @@ def _forward(
     Returns:
         Effects on the answers' logits, float32 on the CPU, (rows, answers); the final, normed
         states, (rows, width); whether these were finite; and whether a position was left with
-        nothing to look at.
+        nothing to attend to.
     """
     prefix, last = captured.start, len(captured.z) - 1
     entry = captured.resid_pre[first][picked if side_by_side else picked[: active[first]]]
@@ -466,7 +462,7 @@ def _forward(
                 attention = layer.self_attn.source.attention_interface_1
                 arguments, options = layer.inputs
                 count = active[index]
-                own = picked if side_by_side else picked[:count]
+                pictures = picked if side_by_side else picked[:count]
                 if index == first:
                     stream = entry
                 elif side_by_side:
@@ -475,12 +471,12 @@ def _forward(
                     joining = captured.resid_pre[index][picked[before:count]]
                     stream = torch.cat([arguments[0], joining.to(arguments[0])])
                 stream = put(stream, writes.get((index, "resid_pre")))
-                beside = handed(captured, index, own, count if side_by_side else None)
+                beside = handed(captured, index, pictures, count if side_by_side else None)
                 layer.inputs = (stream, *arguments[1:]), {**options, **beside}
                 arguments, options = attention.inputs
-                module, queries, keys, values, _, *others = arguments
+                module, queries, keys, values, _, *rest = arguments
                 if prefix:
-                    keys, values = behind(captured, index, keys, values, own)
+                    keys, values = behind(captured, index, keys, values, pictures)
                 mask = masks[index] if masks[index] is None else masks[index].to(keys)
                 if index in biases:
                     mask = biased(mask, biases[index], head_shape[0])
@@ -489,7 +485,7 @@ def _forward(
                     mask = mask[:, :, :count, : prefix + count]
                 elif mask is not None:
                     mask = mask[:count]
-                # What z is where a row joins is known, and of the last layer only [end] is read.
+                # The z of a joining row is known, and the last layer is read at [end] only.
                 untouched = index not in biases and (index, "resid_pre") not in writes
                 looking = before if untouched and not side_by_side else count
                 short = not side_by_side and (looking == 0 or index == last)
@@ -498,7 +494,7 @@ def _forward(
                 if 0 < looking < count:
                     queries, keys, values = queries[:looking], keys[:looking], values[:looking]
                     mask = mask if mask is None else mask[:looking]
-                attention.inputs = (module, queries, keys, values, mask, *others), options
+                attention.inputs = (module, queries, keys, values, mask, *rest), options
                 if short or 0 < looking < count:
                     z, *weights = attention.output
                     missing = stream.shape[1] - z.shape[1]
@@ -507,11 +503,11 @@ def _forward(
                 if (index, "z") in writes or looking < count:
                     z = layer.self_attn.o_proj.input.unflatten(-1, head_shape)
                     if looking < count:
-                        z = torch.cat([z[:looking], captured.z[index][own[looking:]].to(z)])
+                        z = torch.cat([z[:looking], captured.z[index][pictures[looking:]].to(z)])
                     layer.self_attn.o_proj.input = put(z, writes.get((index, "z"))).flatten(-2)
                 put_outputs(layer, index, writes)
                 if captured.added[index] is not None:
-                    layer.output = layer.output + captured.added[index][own]
+                    layer.output = layer.output + captured.added[index][pictures]
                 before = count
         normed = language_model(wrapped).norm.output[
             :, slice(None) if side_by_side else slice(-1, None)
@@ -520,7 +516,7 @@ def _forward(
         finite = bool(torch.isfinite(normed).all())
         held_against = torch.cat([normed, known.to(normed)])[base.to(normed.device)]
         change = normed.float() - held_against.float()
-        # At a size that every number format holds; what lm_head adds by itself is taken off.
+        # Scaled to fit every number format; lm_head's own bias is subtracted.
         size = change.abs().amax(-1, keepdim=True).clamp_min(1e-30)
         change = torch.cat([change / size, torch.zeros_like(change[:1])]).to(normed.dtype)
         logits = wrapped.lm_head(change)
@@ -538,12 +534,13 @@ def _forward(
 
 
 def forked(stream, count) -> torch.Tensor:
-    """A stream (sequences, copies, width) with more copies of its first, put before its last."""
+    """A stream (sequences, copies, width) with ``count`` more copies of its first inserted before
+    its last."""
     return torch.cat([stream[:, :-1], stream[:, :1].expand(-1, count, -1), stream[:, -1:]], 1)
 
 
 def _note(written, layer, head, kind, place):
-    """Add to ``written`` what one edit writes where; see `_writes`."""
+    """Add one edit to ``written``; see `_writes`."""
     batch, position, kept, run = place
     heads = () if head is None else (torch.full_like(batch, head),)
     where = (layer, "z" if heads else kind[1])
@@ -553,30 +550,30 @@ def _note(written, layer, head, kind, place):
 
 
 def _writes(written, values):
-    """What is written: (layer, component) → several times ``into``, indices of what is changed, and
-    what is put there, (n, width); or None and a factor for what is there, (n, 1).
+    """(layer, component) → writes: (``into``, the indices that change; the new values, (n, …), or
+    None; the factor for the present values if these are None).
 
     Args:
-        written: (layer, component) → kind → of each edit ``into``; where in the values of one
-            target run that is; and which run, (n,).
+        written: (layer, component) → kind → per edit: ``into``; the matching indices into the
+            values of one target run; and which run, (n,).
     """
     writes = {}
     for (layer, component), kinds in written.items():
-        here = writes[layer, component] = []
+        layer_writes = writes[layer, component] = []
         for kind, parts in kinds.items():
             into = tuple(torch.cat(each) for each in zip(*(into for into, _, _ in parts)))
             if kind[0] == "own":
-                here.append((into, None, kind[2]))
+                layer_writes.append((into, None, kind[2]))
                 continue
             made, row = values[kind]
             inside = tuple(torch.cat(each) for each in zip(*(inside for _, inside, _ in parts)))
             run = torch.cat([run for _, _, run in parts])
-            here.append((into, made[layer][(row[run], *inside)], None))
+            layer_writes.append((into, made[layer][(row[run], *inside)], None))
     return writes
 
 
 def put(there, write) -> torch.Tensor:
-    """What is there with one of `_writes` made; the same tensor where there is none."""
+    """A copy of a tensor with one entry of `_writes` made; the tensor itself if there is none."""
     if not write:
         return there
     there = there.clone()
@@ -586,36 +583,36 @@ def put(there, write) -> torch.Tensor:
 
 
 def put_outputs(layer, index, writes) -> None:
-    """Make the writes to what a layer's attention block and its MLP return."""
+    """Apply the writes to the outputs of a layer's attention block and its MLP."""
     for component, name in (("attn_out", "self_attn"), ("mlp_out", "mlp")):
         if (index, component) in writes:
-            # A layer need not have both.
+            # A layer may lack one of them.
             module = getattr(layer, name)
-            given = module.output
-            module.output = with_first(given, put(first_of(given), writes[index, component]))
+            output = module.output
+            module.output = with_first(output, put(first_of(output), writes[index, component]))
 
 
 def biased(mask, some, n_heads) -> torch.Tensor:
     """A mask (rows, 1, queries, keys) with numbers added, (rows, 1 or heads, queries, keys).
 
     Args:
-        some: of each addition the row; the head, or None for all; queries and keys; and the number.
+        some: per addition: the row; the head, or None for all; queries and keys; and the number.
     """
     by_head = any(head is not None for _, head, _, _, _ in some)
     mask = mask.expand(-1, n_heads, -1, -1).clone() if by_head else mask.clone()
     for row, head, queries, keys, bias in some:
         heads = slice(None) if head is None else head
         mask[row][heads, queries[:, None], keys] += bias
-    # A row of nothing but -inf would make what is no number.
+    # The softmax of a row of -inf alone would be NaN.
     return mask.clamp_min(torch.finfo(mask.dtype).min)
 
 
 def _by_layer(captured, first, seen, biases):
-    """Layer → the mask that ``seen`` makes for it; one for all layers that were given the same."""
+    """Layer → the mask that ``seen`` makes for it; layers with the same captured mask share one."""
     made, masks = {}, {}
     for layer in range(first, len(captured.masks)):
-        given = id(captured.masks[layer]), captured.causal[layer], layer in biases
-        if given not in made:
-            made[given] = seen(layer)
-        masks[layer] = made[given]
+        key = id(captured.masks[layer]), captured.causal[layer], layer in biases
+        if key not in made:
+            made[key] = seen(layer)
+        masks[layer] = made[key]
     return masks

@@ -1,6 +1,6 @@
-"""What parts of the residual stream are worth in logits, through the final norm and ``lm_head``.
+"""Logits of parts of the residual stream, through the final norm and ``lm_head``.
 
-Modules are called and parameters never read, so each function is given the modules.
+Modules are called and parameters never read, so each function takes the modules.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ import torch
 
 
 def shares_of(norm, lm_head, parts, whole, ids) -> torch.Tensor:
-    """What parts of residual streams give the logits by themselves, (pictures, parts, ids),
-    float32.
+    """The shares of parts of residual streams in the logits, (pictures, parts, ids), float32.
 
     The norm divides by the size of the whole, which is held fixed, so that parts that add up to the
     whole have shares that add up to its logits.
 
     Args:
-        norm: the final one, a root-mean-square norm.
+        norm: the final norm, a root-mean-square norm.
         parts: (pictures, parts, width).
-        whole: that each part is of, (pictures, parts or 1, width).
+        whole: the stream that each part belongs to, (pictures, parts or 1, width).
         ids: tokens, (pictures, ids).
     """
     size, number = sized(whole), parts.dtype
     parts = parts.to(size)
-    # At the whole's own size a part meets the same divisor, epsilon included, as the whole did.
+    # Scaled to the size of the whole, a part gets the same divisor, epsilon included.
     scale = size / sized(parts)
     scale = torch.where(scale.isfinite(), scale, torch.ones_like(scale))
     read = logits_of(norm, lm_head, (parts * scale).to(number), ids)
@@ -31,8 +30,8 @@ def shares_of(norm, lm_head, parts, whole, ids) -> torch.Tensor:
 
 
 def logits_of(norm, lm_head, states, ids) -> torch.Tensor:
-    """What residual streams say by themselves, each normed at its own size, (pictures, states,
-    ids), float32.
+    """The logits of residual streams, each normed at its own size, (pictures, states, ids),
+    float32.
 
     Args:
         states: (pictures, states, width).
@@ -48,7 +47,7 @@ def sized(states) -> torch.Tensor:
 
 
 def by_head(o_proj, z) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each head's z writes by itself, without ``o_proj``'s bias, (…, heads, width); and the
+    """The vector that each head's z writes, without ``o_proj``'s bias, (…, heads, width); and the
     bias, (…, 1, width).
 
     Args:

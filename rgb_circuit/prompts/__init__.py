@@ -1,4 +1,4 @@
-"""From trials to what the model reads: tensors, positions, answer tokens, and the checks made
+"""Turn trials into the model's inputs: tensors, positions, answer tokens, and the checks made
 before any forward."""
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str]) -> None:
-    """Raise InputError unless every trial can be shown to the model in every one of ``conditions``.
+    """Raise InputError unless the model can be shown every trial in each of ``conditions``.
 
-    Checked are unique names, conditions that exist, answers that begin with different tokens, and a
-    tile that covers exactly one image token: the model's own processor must pass the picture
-    through without resampling or cropping it. How the model answers a question that is new to it is
-    found out once the rest is in order.
+    Checked are unique names, existing conditions, answers that begin with different tokens, and a
+    tile that covers exactly one image token: the model's own processor must not resample or crop
+    the picture. If everything else is in order, the form of the model's answers to new questions is
+    found out.
     """
     if not trials:
         raise InputError("there are no trials; make some with rgb_trials(model, n=32)")
@@ -48,15 +48,15 @@ def check_trials(model: Vlm, trials: Sequence[Trial], conditions: Sequence[str])
                     f"{', '.join(trial.images)}, so use one of these or add the picture"
                 )
         with _about(trial):
-            for asked in _asked(trial, conditions):
-                check_readable(model, asked, trial.words)
+            for prompt in _asked(trial, conditions):
+                check_readable(model, prompt, trial.words)
         if trial.tile is not None:
             _check_tile_is_one_token(model, trial)
-    settle(model, [asked for trial in trials for asked in _asked(trial, conditions)])
+    settle(model, [prompt for trial in trials for prompt in _asked(trial, conditions)])
     for trial in trials:
         with _about(trial):
-            for asked in _asked(trial, conditions):
-                read(model, asked, trial.words)
+            for prompt in _asked(trial, conditions):
+                read(model, prompt, trial.words)
 
 
 def _asked(trial, conditions):
@@ -77,30 +77,30 @@ def answer_tokens(model: Vlm, trial: Trial, condition: str = "clean") -> dict[st
 
 
 def answer_ids(model: Vlm, trial: Trial, condition: str = "clean") -> dict[str, tuple[int, ...]]:
-    """Role → ids of the tokens that its accepted words are read at after a condition's prompt, each
-    once, the answer's first."""
+    """Role → ids of the tokens that its accepted words are read at after a condition's prompt,
+    without repeats, the answer's first."""
     return read(model, trial.asked(condition), trial.words).ids
 
 
 def answer_table(ids: Sequence[Sequence[int]]) -> torch.Tensor:
     """The token ids of several trials as one table, (trials, ids); a trial with fewer repeats its
-    last one."""
+    last id."""
     most = max(map(len, ids))
     return torch.tensor([[*row, *row[-1:] * (most - len(row))] for row in map(list, ids)])
 
 
 def pooled_table(answers: Sequence[Sequence[Sequence[int]]]) -> torch.Tensor:
-    """The token ids of the answers of several trials as one table, (trials, answers, words), as
-    `rgb_circuit.programs.pooled.pooled` takes it: -1 where an answer has fewer words; a trial with
-    fewer answers repeats its last one."""
+    """The token ids of several trials' answers as one table, (trials, answers, words), for
+    `rgb_circuit.programs.pooled.pooled`: -1 for missing words; a trial with fewer answers repeats
+    its last one."""
     most, longest = max(map(len, answers)), max(len(ids) for own in answers for ids in own)
     rows = [[*own, *own[-1:] * (most - len(own))] for own in map(list, answers)]
     return torch.tensor([[[*ids, *[-1] * (longest - len(ids))] for ids in row] for row in rows])
 
 
 def columns_of(answers: Iterable[Sequence[int]]) -> torch.Tensor:
-    """Where the words of a trial's answers stand in a table of all their ids, one answer after the
-    other, as `rgb_circuit.programs.pooled.pooled` takes it, (answers, words)."""
+    """The columns of the words of a trial's answers in a table of all their ids, one answer after
+    the other, (answers, words), for `rgb_circuit.programs.pooled.pooled`."""
     number, columns = count(), []
     for ids in answers:
         columns.append([next(number) for _ in ids])
@@ -108,12 +108,12 @@ def columns_of(answers: Iterable[Sequence[int]]) -> torch.Tensor:
 
 
 def _check_tile_is_one_token(model, trial):
-    """Raise InputError unless the picture is of the size that is shown without resampling
-    (`loading` checked that it is)."""
+    """Raise InputError unless the picture has the size that is not resampled (`loading` checked
+    that there is one)."""
     rows, columns = model.grid
     left_over = model.layout.margin
     sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
-    advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
+    advice = f"draw it with {sizes}, or with rgb_trials(model, n), or leave out tile and grid"
     if trial.grid != rows or rows != columns:
         raise InputError(
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees "
@@ -135,11 +135,11 @@ def _check_tile_is_one_token(model, trial):
 
 
 def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Tensor]:
-    """Model inputs for some (trial, condition) pairs whose prompts have equally many tokens.
+    """Model inputs for (trial, condition) pairs whose prompts have equal numbers of tokens.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and whatever else
-        this model takes of what its processor makes.
+        ``input_ids`` and ``attention_mask`` (pairs, positions), ``pixel_values``, and the other
+        outputs of the processor that this model takes.
 
     Raises:
         InputError: pictures that the processor refuses.
@@ -165,9 +165,9 @@ def encode(model: Vlm, shown: Sequence[tuple[Trial, str]]) -> dict[str, torch.Te
 def prompt_ids(
     model: Vlm, trials: Sequence[Trial], condition: str = "clean"
 ) -> dict[str, torch.Tensor]:
-    """Trial name → token ids of a condition's prompt as it is shown, with the image tokens,
+    """Trial name → token ids of a condition's prompt as the model sees it, with the image tokens,
     (positions,)."""
-    # Some models make more tokens of a larger picture.
+    # Some models use more tokens for a larger picture.
     shown = {
         trial.name: (
             read(model, trial.asked(condition), trial.words).prompt,
@@ -189,22 +189,22 @@ def locate(
     condition: str = "clean",
     argument: str = "positions",
 ) -> list[int]:
-    """The token positions that ``positions`` stands for in one prompt, in order, from 0.
+    """The token positions that ``positions`` names in one prompt, in order, from 0.
 
     Args:
-        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all that is not
+        positions: ``"end"`` (the last token), ``"all"``, ``"image"``, ``"text"`` (all but the
             image), ``"tile"`` (the image token of ``trial.tile``, in every view of the picture),
             ``"rest"`` (the other image tokens), ``"question"`` (its words, without the conversation
             around it), ``"first"`` (the first token), the name of a box of the condition's picture
             (the image tokens that cover it, in every view), or a list of ints, where negative ones
             count from the end.
-        input_ids: of the condition's prompt, (positions,), as `encode` returned them.
-        argument: what ``positions`` was given as, for messages.
+        input_ids: of the condition's prompt, (positions,), from `encode`.
+        argument: the name under which ``positions`` was given, for messages.
 
     Raises:
         InputError: an unknown word, an int beyond the prompt, ``"tile"`` or ``"rest"`` for a trial
-            without a tile, ``"question"`` in a prompt that is not of the model's own conversation,
-            or a box that this condition lacks or that no token covers.
+            without a tile, ``"question"`` in a prompt outside the model's own conversation, or a
+            box that this condition lacks or that no token covers.
     """
     length = len(input_ids)
     image = _image_positions(model, input_ids)
@@ -242,8 +242,8 @@ def locate(
 
 def _box_positions(model, trial, name, image, condition, argument):
     """The image tokens that cover a box."""
-    own = trial.boxes.get(condition, {})
-    if name not in own:
+    own_boxes = trial.boxes.get(condition, {})
+    if name not in own_boxes:
         others = [other for other, boxes in trial.boxes.items() if name in boxes]
         if others:
             raise InputError(
@@ -251,14 +251,14 @@ def _box_positions(model, trial, name, image, condition, argument):
                 f"none in {condition!r}, whose tokens are asked for; add "
                 f"boxes[{condition!r}][{name!r}]"
             )
-        words = ", ".join(map(repr, (*POSITIONS, *own)))
+        words = ", ".join(map(repr, (*POSITIONS, *own_boxes)))
         raise InputError(
             f"{argument} is {name!r}; use {words}, or a list of ints; trial {trial.name!r} has no "
             "box of that name"
         )
     size = trial.sizes[condition]
     try:
-        tokens = covering(model, size, own[name], len(image))
+        tokens = covering(model, size, own_boxes[name], len(image))
     except InputError as error:
         raise InputError(f"box {name!r} of trial {trial.name!r}: {error}") from error
     if not tokens:
@@ -271,10 +271,10 @@ def _box_positions(model, trial, name, image, condition, argument):
 
 
 def _question_positions(model, trial, input_ids, condition):
-    """Where the words of the question are; counted from the prompt's end, since an image is one
-    token there before it is shown."""
-    asked = trial.asked(condition)
-    question = question_of(asked, model.template)
+    """The positions of the question's words, counted from the prompt's end, since an image is a
+    single token until it is shown."""
+    prompt = trial.asked(condition)
+    question = question_of(prompt, model.template)
     if question is None:
         raise InputError(
             f"the prompt of trial {trial.name!r} is not of the conversation of {model.name}, so "
@@ -288,8 +288,10 @@ def _question_positions(model, trial, input_ids, condition):
             "nothing there; ask one, or use 'text' or 'end'"
         )
     tokenizer = model.processor.tokenizer
-    shown = read(model, asked, trial.words).prompt.replace("<image>", model.processor.image_token)
-    text = once_begun(tokenizer, shown)
+    prompt_shown = read(model, prompt, trial.words).prompt.replace(
+        "<image>", model.processor.image_token
+    )
+    text = once_begun(tokenizer, prompt_shown)
     begin = text.rindex(question)
     with one_at_a_time:
         spans = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
@@ -299,20 +301,20 @@ def _question_positions(model, trial, input_ids, condition):
         for number, (first, last) in enumerate(spans)
         if first < begin + len(question) and last > begin
     ]
-    # An image before the question has grown, one behind it would have moved what is counted.
-    found = [len(input_ids) + place for place in from_end]
+    # An image before the question has grown; one after it would have shifted these positions.
+    positions = [len(input_ids) + place for place in from_end]
     image = _image_positions(model, input_ids)
-    return found if image[-1] < found[0] else [number + len(spans) for number in from_end]
+    return positions if image[-1] < positions[0] else [number + len(spans) for number in from_end]
 
 
 def tile_positions(model: Vlm, input_ids: torch.Tensor) -> list[int]:
     """The token positions of the picture's places in one prompt, row by row: rows × columns of
     ``model.grid``.
 
-    Where the picture is shown twice, those of the first time, when it is shown whole.
+    If the model sees the picture twice, the places of the first view, which shows it whole.
 
     Raises:
-        InputError: a picture of which this model makes other tokens than one for each place.
+        InputError: a picture whose tokens are not one per place.
     """
     return _views(model, input_ids)[0]
 
@@ -335,7 +337,7 @@ def place_positions(model: Vlm, input_ids: torch.Tensor, place: tuple[int, int])
 
 
 def _views(model, input_ids):
-    """Of each view of the picture, the token positions of its places."""
+    """For each view of the picture, the token positions of its places."""
     image = _image_positions(model, input_ids)
     if len(image) != model.layout.tokens():
         raise InputError(
@@ -348,7 +350,7 @@ def _views(model, input_ids):
 
 
 def rerun_from(model: Vlm, first: int, input_ids: torch.Tensor) -> int:
-    """The first position that may change where position ``first`` is edited: earlier ones may
+    """The first position that may change if position ``first`` is edited: earlier positions may
     attend to it (`Vlm.ahead`)."""
     if model.ahead == "all":
         return 0

@@ -1,16 +1,16 @@
-"""What a model reads of a prompt, held against what was written.
+"""Compare what a model reads of a prompt with what was written.
 
 A tokenizer may cut a prompt, a template may lose the question, a processor may write the picture
-twice: the model then answers something else than was asked, and every number is about that. So the
-ids of every prompt are looked at once, before its first forward:
+twice. Then the model answers another question, and every number is about that one. So the ids of
+every prompt are checked once, before its first forward:
 
 1. Every id has a row in the embedding.
-2. The picture stands there once.
-3. The tokens before and behind the picture, decoded, hold what was written there. Letters and
-   digits are compared, without case and accents: tokenizers drop those, and most spaces. Where a
-   tokenizer writes the text in yet another way, none of the letters may be left without a token.
+2. The picture is there exactly once.
+3. The tokens before and after the picture, decoded, hold the text that was written there. Only
+   letters and digits are compared, without case and accents: tokenizers drop those, and most
+   spaces. If a tokenizer writes the text in yet another way, no letter may be left without a token.
 
-A word that the tokenizer has no token for is read as its unknown token: that is said, not refused.
+A word without a token is read as the unknown token; that is a warning, not an error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GREY = (128, 128, 128)
 def read_ids(
     name: str, module: PreTrainedModel, processor: ProcessorMixin, layout: Layout, prompt: str
 ) -> list[int]:
-    """The token ids of a prompt that is shown with a plain grey picture.
+    """The token ids of a prompt, shown with a plain grey picture.
 
     Args:
         name: of the model, for messages.
@@ -42,7 +42,7 @@ def read_ids(
         prompt: with one ``<image>``.
 
     Raises:
-        InputError: a prompt that the model would not read as it is written.
+        InputError: a prompt that the model would not read as written.
     """
     if prompt.count("<image>") != 1:
         raise InputError(
@@ -79,27 +79,27 @@ def read_ids(
 
 
 def holds(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], written: str) -> bool:
-    """Whether tokens hold a text whole."""
-    found = _letters(tokenizer.decode(ids))
-    if _letters(written) in found:
+    """Whether tokens hold the whole text."""
+    letters = _letters(tokenizer.decode(ids))
+    if _letters(written) in letters:
         return True
-    # Unknown words, and what a tokenizer spells in its own way: what it makes of the text alone.
+    # For unknown words and other spellings, compare with the tokens of the text alone.
     with one_at_a_time:
         alone = tokenizer(written, add_special_tokens=False)
     if alone.is_fast and _without_token(written, alone.encodings[0].offsets):
         return False
-    return _letters(tokenizer.decode(alone["input_ids"])) in found
+    return _letters(tokenizer.decode(alone["input_ids"])) in letters
 
 
 def say_unknown(
     name: str, tokenizer: PreTrainedTokenizerBase, read: Mapping[str, Sequence[int]]
 ) -> None:
-    """Warn of prompts with words that have no token.
+    """Warn about prompts with words that have no token.
 
     Args:
         read: prompt → its ids.
     """
-    # A vocabulary that spells everything out may call its beginning or end its unknown token too.
+    # A tokenizer that spells everything out may use its beginning or end token as unknown token.
     if tokenizer.unk_token_id in (None, tokenizer.bos_token_id, tokenizer.eos_token_id):
         return
     unread = [prompt for prompt, ids in read.items() if tokenizer.unk_token_id in ids]
@@ -112,12 +112,12 @@ def say_unknown(
 
 
 def plain(layout: Layout) -> Image.Image:
-    """A grey picture of the size that is shown without resampling."""
+    """A grey picture of the size that is not resampled."""
     return Image.new("RGB", (layout.picture_px, layout.picture_px), GREY)
 
 
 def _without_token(written, spans):
-    """The letters of a text that stand in none of its tokens' (begin, end)."""
+    """The letters of a text outside all of its tokens' (begin, end)."""
     covered = {place for first, last in spans for place in range(first, last)}
     return [
         letter for place, letter in enumerate(written) if letter.isalnum() and place not in covered
@@ -126,7 +126,7 @@ def _without_token(written, spans):
 
 def _check_rows(name, module, tokenizer, prompt, ids, image):
     rows, _ = vocabulary_of(module)
-    # Some families look image tokens up nowhere, and give them ids beyond the table.
+    # Some families never look image tokens up, and give them ids beyond the table.
     beyond = [token for place, token in enumerate(ids) if token >= rows and place not in set(image)]
     if beyond:
         raise InputError(
@@ -138,7 +138,7 @@ def _check_rows(name, module, tokenizer, prompt, ids, image):
 
 
 def _letters(text):
-    """Letters and digits alone, without case and accents."""
+    """Only letters and digits, without case and accents."""
     return "".join(
         letter for letter in unicodedata.normalize("NFKD", text.casefold()) if letter.isalnum()
     )

@@ -1,5 +1,5 @@
-"""Asking a model how it answers: which surface form it prefers after each prompt, found once and
-kept with the model (`Vlm.forms`)."""
+"""Find out which surface form a model prefers after each prompt, once, and keep it with the model
+(`Vlm.forms`)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def token_of(model: Vlm, word: str, after: str) -> int:
 
 
 def check_readable(model: Vlm, prompt: str, answers: Mapping[str, tuple[str, ...]]) -> None:
-    """Raise InputError, without a forward, where `read` would whichever form the model prefers."""
+    """Raise InputError, without a forward, if `read` would for every form that the model may
+    prefer."""
     if (prompt, *answers.items()) in model.readings:
         return
     for form in model.forms.get(prompt, FORMS):
@@ -56,15 +57,15 @@ def check_readable(model: Vlm, prompt: str, answers: Mapping[str, tuple[str, ...
             _in_likeliest(model, prompt, answers, [form])
             return
         except InputError as error:
-            # The last form is the plain word: what is wrong with that is what a user can mend.
+            # The last form is the plain word, so its error is the one that a user can act on.
             refused = error
     raise refused
 
 
 def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
-    """Find, for every prompt that is new to the model, the order in which it prefers the forms: one
-    forward each. A server is waited for in a detached run too, as when a model is loaded, since
-    nothing can be read before."""
+    """Find the order in which the model prefers the forms, for every prompt that is new to it: one
+    forward each. Even a detached run waits for the server here, as it does when a model is loaded,
+    since nothing can be read before."""
     new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in model.forms]
     module, processor, grey = model.nnsight._module, model.processor, plain(model.layout)
     ids = {prompt: read_ids(model.name, module, processor, model.layout, prompt) for prompt in new}
@@ -76,16 +77,16 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
         total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress
     ) as bar:
         for length, alike in lengths.items():
-            for some in chunks(alike, pictures_at_once(model, length, length - 1)):
-                inputs = inputs_of(processor, model.layout, some, [grey] * len(some))
+            for batch in chunks(alike, pictures_at_once(model, length, length - 1)):
+                inputs = inputs_of(processor, model.layout, batch, [grey] * len(batch))
                 for prompt, *likeliest in zip(
-                    some, *execute(model, likeliest_tokens, inputs, VOTERS)
+                    batch, *execute(model, likeliest_tokens, inputs, VOTERS)
                 ):
                     last = int(inputs["input_ids"][0, -1])
                     model.forms[prompt] = preferred(
                         processor.tokenizer, last, *(one.tolist() for one in likeliest)
                     )
-                bar.update(len(some))
+                bar.update(len(batch))
 
 
 def _in_likeliest(model, prompt, answers, forms):

@@ -1,4 +1,4 @@
-"""What a processor makes of prompts and pictures, in the form that a model's forward takes."""
+"""The processor's inputs for prompts and pictures, in the form that a model's forward takes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ..running.execute import one_at_a_time
 def inputs_of(
     processor: ProcessorMixin, layout: Layout, prompts: Sequence[str], images: Sequence[Image.Image]
 ) -> dict[str, torch.Tensor]:
-    """Model inputs for prompts with ``<image>`` and a picture each, of equally many tokens: one
-    beginning token at most, no end token.
+    """Model inputs for prompts with ``<image>`` and one picture each, with equal numbers of tokens:
+    at most one beginning token, no end token.
 
     Returns:
-        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and whatever
-        else ``layout.takes``.
+        ``input_ids`` and ``attention_mask`` (prompts, positions), ``pixel_values``, and the further
+        keys in ``layout.takes``.
     """
     tokenizer = processor.tokenizer
     texts = [
         once_begun(tokenizer, prompt.replace("<image>", processor.image_token))
         for prompt in prompts
     ]
-    # A fast tokenizer cannot be used by two threads at once.
+    # Two threads cannot use a fast tokenizer at once.
     with one_at_a_time:
         made = uncut(processor, texts, images, **layout.options)
         length = made["input_ids"].shape[1]
-        # A processor may be set to write no special tokens, whatever its tokenizer does alone.
+        # A processor may write no special tokens even if its tokenizer alone does.
         ended = ends(tokenizer) and bool((made["input_ids"][:, -1] == tokenizer.eos_token_id).all())
         kept = length - ended
     made = {
@@ -41,7 +41,7 @@ def inputs_of(
         for name, value in made.items()
         if name in layout.takes and isinstance(value, torch.Tensor)
     }
-    # What says something of every token ends with the tokens.
+    # Per-token values are cut with the tokens.
     return {
         name: value[:, :kept]
         if value.ndim == 2 and value.shape == (len(prompts), length)

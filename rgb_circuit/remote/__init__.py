@@ -1,1 +1,1 @@
-"""NDIF servers, as places where programs run."""
+"""NDIF servers, on which programs run."""

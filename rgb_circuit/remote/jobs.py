@@ -1,4 +1,4 @@
-"""Jobs that a server was given and that nobody waits for."""
+"""Jobs that were handed in to a server and that nobody waits for."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from ..files.results import write_bytes
 
 
 class Pending(Exception):
-    """Parts wait for jobs that a server has not done yet."""
+    """Parts wait for jobs that a server has not finished."""
 
     def __init__(self, waiting: int) -> None:
         super().__init__(f"{waiting} parts wait for jobs on a server")
@@ -19,14 +19,14 @@ class Pending(Exception):
 
 @contextmanager
 def gathering() -> Iterator[Callable]:
-    """Lets several calls hand in their jobs before the first is waited for.
+    """Let several calls hand in their jobs before any is waited for.
 
     Yields:
-        ``each``, for ``with each():`` around a call and what needs its result; the block ends where
-        `Pending` is raised.
+        ``each``, for ``with each():`` around a call and the code that needs its result; `Pending`
+        ends that block only.
 
     Raises:
-        Pending: one for all of them, at the end.
+        Pending: one for all blocks, at the end.
     """
     waiting = 0
 
@@ -45,12 +45,12 @@ def gathering() -> Iterator[Callable]:
 
 @dataclass
 class Jobs:
-    """What a server was asked for one part, in the order of asking: a file of job ids and when they
-    were handed in (seconds since 1970), and beside it what came back.
+    """The requests to a server for one part, in order: a file of job ids and times of handing in
+    (seconds since 1970), and a file next to it per result.
 
-    A part is computed again from its first request on whenever it is asked for, so requests are
-    known by their number. A server keeps a result for about an hour, and others of the part may
-    take longer.
+    Computing a part always starts at its first request, so a request is known by its number.
+    Results are kept here because a server keeps them for about an hour, and the part's other
+    requests may take longer.
     """
 
     path: Path
@@ -62,25 +62,25 @@ class Jobs:
         return self.asked - 1
 
     def handed_in(self, number: int) -> tuple[str, float] | None:
-        """Job id and time of a request; None if it is to be handed in."""
+        """Job id and time of a request; None if it must still be handed in."""
         job = self._read().get(str(number))
         return job and tuple(job)
 
     def note(self, number: int, job: tuple[str, float] | None) -> None:
-        """Keep, or with None forget, what `handed_in` gives."""
+        """Keep a request's job id and time, or with None forget them."""
         write_bytes(self.path, json.dumps({**self._read(), str(number): job}).encode())
 
     def result(self, number: int) -> bytes | None:
-        """What came back for a request; None if nothing did."""
+        """The result of a request; None if there is none yet."""
         path = self._result(number)
         return path.read_bytes() if path.exists() else None
 
     def keep(self, number: int, result: bytes) -> None:
-        """Keep what came back for a request."""
+        """Keep the result of a request."""
         write_bytes(self._result(number), result)
 
     def forget(self) -> None:
-        """Remove all of it: the part is there."""
+        """Remove all files of the part, once it is there."""
         for path in (self.path, *self.path.parent.glob(f"{self.path.stem}.*{self.path.suffix}")):
             path.unlink(missing_ok=True)
 

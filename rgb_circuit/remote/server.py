@@ -1,12 +1,12 @@
-"""An NDIF server, as a place where programs run: one request each.
+"""An NDIF server, which runs programs: one request each.
 
-What travels to it is the source of a program, its arguments, and a key that names the model; what
-travels back is what the program returns. A job is handed in, then asked after until it is done: the
-connection may break in between, and what failed for the network's sake is tried again, a few times.
-What goes wrong at the server or on the way is a `ServerError` in one sentence.
+A program's source, its arguments, and a key that names the model travel to the server; the
+program's result travels back. A job is handed in, then polled until it is done. The connection may
+break in between, and steps that fail because of the network are tried again, a few times. Errors at
+the server or on the way become a `ServerError` in one sentence.
 
-Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see `execute` for what
-a program may hold.
+Source of the protocol: nnsight's ``RemoteBackend``, which does the sending; see
+`rgb_circuit.programs` for what a program may contain.
 """
 
 import io
@@ -37,23 +37,22 @@ from ..module.nnsight_internals import (
 )
 from .jobs import Jobs, Pending
 
-# Tries of what the network interrupted, and seconds before the second; each further wait is twice
-# as long.
+# Tries of a step that the network interrupts, and seconds before the second; each further wait is
+# twice as long.
 TRIES = 5
 FIRST_WAIT = 1.0
 
-# Seconds between two questions whether a job is done: at first, and at most.
+# Seconds between two polls of a job: at first, and at most.
 POLLS = (0.02, 2.0)
 
-# Seconds after which a job that the server says nothing about is lost, as when the server was
-# started anew.
+# Seconds of silence after which a job counts as lost, for example because the server restarted.
 LOST = 30.0
 
-# What the network does to an exchange, not the server to its content.
+# Errors of the network, as opposed to answers of the server.
 INTERRUPTIONS = (
     ConnectionError,
     httpx.TransportError,
-    # An answer or a result that is not whole.
+    # Truncated answers and results.
     pydantic.ValidationError,
     zstandard.ZstdError,
 )
@@ -61,12 +60,12 @@ INTERRUPTIONS = (
 
 @dataclass
 class Server:
-    """Where a remote model is, and what was exchanged with it.
+    """A remote model's server, and the traffic with it.
 
     Attributes:
         url: of the server.
-        key: what the server knows the model by.
-        environment: what the model is set to for each request.
+        key: the server's name for the model.
+        environment: the model's settings, sent with each request.
         requests, sent, received: jobs sent so far, and the bytes of jobs and of results.
     """
 
@@ -86,8 +85,8 @@ class Server:
             remote: the server's URL, or True for the one of nnsight's configuration.
 
         Raises:
-            InputError: a URL that is none or holds a password, or a model whose name the hub does
-                not know.
+            InputError: a URL that is invalid or holds a password, or a model whose name the hub
+                does not know.
         """
         said, url = (
             ("remote", remote) if isinstance(remote, str) else ("NDIF_HOST", CONFIG.API.HOST)
@@ -96,7 +95,7 @@ class Server:
             parts = httpx.URL(url)
         except httpx.InvalidURL:
             parts = httpx.URL()
-        # A run's manifest and report name the URL, and so do messages.
+        # The URL appears in a run's manifest and report, and in messages.
         if "@" in url:
             raise InputError(
                 f"{said} holds a user or a password; give the URL without, and a key in "
@@ -126,11 +125,11 @@ class Server:
         arguments: tuple,
         jobs: Jobs | None = None,
     ) -> Any:
-        """What ``program(wrapped, *arguments)`` returns when the server runs it; see
+        """Run ``program(wrapped, *arguments)`` on the server; returns its result. See
         `execute.execute`.
 
         Args:
-            jobs: where to keep the job's id, instead of waiting for it.
+            jobs: keeps the job's id; with it, the job is not waited for.
 
         Raises:
             InputError: a key that cannot be sent.
@@ -143,15 +142,15 @@ class Server:
 
 
 class _Backend(RemoteBackend):
-    """nnsight's, which also tries again, says what is wrong in one sentence, counts bytes, and
-    unpickles no objects."""
+    """nnsight's backend, which also tries again, explains errors in one sentence, counts bytes, and
+    never unpickles objects."""
 
-    # nnsight's: None until a job is handed in.
+    # Set by nnsight; None until a job is handed in.
     job_id: str | None
 
     def __init__(self, server: Server, jobs: Jobs | None = None) -> None:
         super().__init__(server.key, host=server.url, env=server.environment, blocking=False)
-        # httpx would refuse such a header only when it is sent, and say it aloud.
+        # httpx would refuse such a header only when sending it, with the key in its message.
         if not (
             self.api_key.isascii()
             and self.api_key.isprintable()
@@ -169,11 +168,11 @@ class _Backend(RemoteBackend):
             found = self.persist(
                 lambda: self.fetched(tracer, *self.noted) if self.noted else self.awaited(tracer)
             )
-        # nnsight leaves this to the caller where a job is not waited for.
+        # With blocking=False, nnsight leaves this to the caller.
         self._push(found, tracer)
 
     def awaited(self, tracer):
-        """The values that the job saved; handed in first, unless that was done."""
+        """The values that the job saved; hands the job in first, unless that was done."""
         if self.job_id is None:
             self.submit(tracer)
         wait, most = POLLS
@@ -195,13 +194,13 @@ class _Backend(RemoteBackend):
         return found
 
     def fetched(self, tracer, jobs, number):
-        """The values that a job saved which was handed in before; else it is handed in, and Pending
-        raised."""
+        """The values that a job saved, if it was handed in before and is done; else hands it in if
+        necessary, and raises Pending."""
         if (result := jobs.result(number)) is not None:
             return self.unpacked(result)
         if known := jobs.handed_in(number):
             self.job_id, since = known
-            # Until the server says something about it, as old as it is.
+            # The silence counts from when the job was handed in.
             self.display.heard -= time.time() - since
             try:
                 found = self.poll()
@@ -210,7 +209,7 @@ class _Backend(RemoteBackend):
                 if time.monotonic() - self.display.heard < LOST:
                     raise Pending(1)
             except _Failed as failed:
-                # It is handed in anew the next time.
+                # The next call hands it in again.
                 jobs.note(number, None)
                 raise _explained(failed.error, self.server) from failed.error
             except _Gone as gone:
@@ -240,7 +239,7 @@ class _Backend(RemoteBackend):
             raise
 
     def persist(self, step):
-        """What ``step()`` returns, tried again where the network interrupts it."""
+        """The result of ``step()``, which is tried again if the network interrupts it."""
         wait = FIRST_WAIT
         for tries_left in reversed(range(TRIES)):
             try:
@@ -283,8 +282,7 @@ class _Backend(RemoteBackend):
 
 
 class _Failed(Exception):
-    """The end of a job that did not succeed, which asking again does not change; ``error`` is what
-    nnsight made of it."""
+    """A job failed, and polling again will not change that; ``error`` is nnsight's error."""
 
     def __init__(self, error: RemoteError) -> None:
         super().__init__(str(error))
@@ -296,10 +294,10 @@ class _Gone(Exception):
 
 
 class _StatusLine:
-    """The state of a job, below the progress bars where it takes longer than two seconds; what
-    nnsight calls a display."""
+    """The state of a job, below the progress bars if it takes longer than two seconds; a "display"
+    in nnsight's terms."""
 
-    # nnsight's own bar for downloads stays away.
+    # Turns off nnsight's own bar for downloads.
     enabled = False
 
     def __init__(self) -> None:
@@ -340,19 +338,19 @@ def _is_refusal(error):
 
 
 def _answer(error):
-    """The HTTP answer behind an error; None where there was none."""
+    """The HTTP answer behind an error; None if there was none."""
     return getattr(
         error if isinstance(error, httpx.HTTPStatusError) else error.__cause__, "response", None
     )
 
 
 def _status(error):
-    """Of the HTTP answer behind an error; None where there was none."""
+    """The status of the HTTP answer behind an error; None if there was none."""
     return getattr(_answer(error), "status_code", None)
 
 
 def _words(error):
-    """What an error says, in a line."""
+    """An error in one line."""
     answer = _answer(error)
     if answer is not None and (
         isinstance(error, httpx.HTTPStatusError)
@@ -366,8 +364,8 @@ def _words(error):
 
 
 def _explained(error, server):
-    """The `ServerError` that says what went wrong and what to do; without the server's own words
-    where they may hold the key."""
+    """The `ServerError` that says what went wrong and what to do; without the server's own words if
+    they may contain the key."""
     where = f"the NDIF server at {server.url}"
     text, words, status = str(error).strip(), _words(error), _status(error)
     if _is_refusal(error):

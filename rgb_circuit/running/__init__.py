@@ -1,1 +1,1 @@
-"""Running a program where the weights are, and what is checked of its numbers."""
+"""Run a program where the weights are, and check its numbers."""

@@ -1,4 +1,4 @@
-"""What a program found that makes its numbers mean nothing, said in a sentence."""
+"""Checks of a program's results: one sentence if its numbers would mean nothing."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import InputError, ModelError
+from ..errors import InputError, ModelError, NotFinite
 
 if TYPE_CHECKING:
     from ..vlm import Vlm
 
-# How far the logits of a forward that goes on from another's keys and values may be from that
-# one's, as fractions of the largest, beside `Vlm.rounding`. In half precision the two round
-# otherwise.
+# How far the logits of a resumed forward may be from those of the captured one, as fractions of the
+# largest, plus `Vlm.rounding`. In half precision the two round differently.
 RESUMED, RESUMED_HALF = 1e-4, 5e-2
 
-# How far softmax(queries · keys) @ values may be from z, as a fraction of the largest, beside
+# How far softmax(queries · keys) @ values may be from z, as a fraction of the largest, plus
 # `Vlm.rounding`. Half precision rounds the pattern before it meets the values.
 ATTENDED, ATTENDED_HALF = 1e-4, 2e-2
 
 
 def resumed(dtype: torch.dtype, rounding: float) -> float:
-    """How far a forward that goes on from another may be from it; ``rounding`` as in `Vlm`."""
+    """How far a resumed forward may be from the captured one; ``rounding`` as in `Vlm`."""
     return _allowed(RESUMED, RESUMED_HALF, dtype, rounding)
 
 
@@ -31,8 +30,8 @@ def _allowed(exact, half, dtype, rounding):
 
 
 def check_unedited(model: Vlm, drift: float, length: int) -> None:
-    """Raise ModelError if a run that edits nothing does not end where the model's own run does;
-    given `sweep`'s ``drift``."""
+    """Raise ModelError if an unedited run does not end where the model's own run does, given
+    `sweep`'s ``drift``."""
     if drift <= resumed(model.dtype, model.rounding):
         return
     raise ModelError(
@@ -43,7 +42,7 @@ def check_unedited(model: Vlm, drift: float, length: int) -> None:
 
 
 def check_paths(model: Vlm, gap: float) -> None:
-    """Raise ModelError if the residual stream is no sum along which a path can be told apart, given
+    """Raise ModelError if the residual stream is not a sum in which a path can be told apart, given
     the ``gap`` of `programs.paths`."""
     if gap > resumed(model.dtype, model.rounding):
         raise ModelError(
@@ -54,7 +53,7 @@ def check_paths(model: Vlm, gap: float) -> None:
 
 
 def check_seeing(model: Vlm, blind: bool) -> None:
-    """Raise InputError if attention was knocked out wherever a position looks; given `sweep`'s
+    """Raise InputError if attention was knocked out wherever a position attends, given `sweep`'s
     ``blind``."""
     if blind:
         raise InputError(
@@ -64,20 +63,20 @@ def check_seeing(model: Vlm, blind: bool) -> None:
 
 
 def check_finite(model: Vlm, finite: bool) -> None:
-    """Raise ModelError if a logit was infinite or not a number."""
+    """Raise NotFinite if a logit was infinite or not a number."""
     if not finite:
-        raise ModelError(
+        raise NotFinite(
             f"{model.name} gives logits that are not finite in {model.dtype}; load it with "
             "dtype='float32' or 'bfloat16'"
         )
 
 
 def check_attention(model: Vlm, gaps: list[float]) -> None:
-    """Raise ModelError if attention is something else than softmax(queries · keys) @ values, given
+    """Raise ModelError if attention is not softmax(queries · keys) @ values, given
     `attention_gaps`."""
     limit = _allowed(ATTENDED, ATTENDED_HALF, model.dtype, model.rounding)
     for layer, gap in enumerate(gaps):
-        # What is no number is refused too.
+        # Not `gap > limit`, which NaN would pass.
         if not gap <= limit:
             raise ModelError(
                 f"attention in layer {layer} of {model.name} is not softmax(queries · keys) @ "

@@ -1,4 +1,4 @@
-"""Running a program (`rgb_circuit.programs`) where the weights are: in this process, or on an NDIF
+"""Run a program (`rgb_circuit.programs`) where the weights are: in this process, or on an NDIF
 server."""
 
 from collections.abc import Callable, Iterator
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from ..remote.jobs import Jobs
     from ..vlm import Vlm
 
-# Tracing contexts of one process share state, whichever models they are of.
+# Tracing contexts of one process share state, even those of different models.
 one_at_a_time = RLock()
 
 
 def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = None) -> Any:
-    """What ``program(model.nnsight, *arguments)`` returns. Threads wait for one another.
+    """Run ``program(model.nnsight, *arguments)``; returns its result. Threads wait for one another.
 
     Args:
-        jobs: what the server was asked so far, where it is not waited for.
+        jobs: the jobs handed in so far, if the server is not waited for.
 
     Raises:
         InputError: the model cannot be run now, or was changed since it was wrapped.
-        ServerError: of a remote model: the server cannot be reached, refuses the key, does not
+        ServerError: for a remote model: the server cannot be reached, refuses the key, does not
             serve the model, or failed.
         Pending: with ``jobs``: the job is handed in, or not done yet.
     """
@@ -44,8 +44,8 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
 
 
 def check_model(model: "Vlm") -> None:
-    """Raise InputError if a model cannot be run now, or is not what it was when it was wrapped; one
-    that is not here passes."""
+    """Raise InputError if a model cannot be run now, or was changed since it was wrapped; a model
+    whose weights are elsewhere passes."""
     if model.as_wrapped is None:
         return
     module, name = model.nnsight._module, model.name
@@ -61,11 +61,11 @@ def check_model(model: "Vlm") -> None:
 
 @contextmanager
 def numbers_as_usual() -> Iterator[None]:
-    """Within, new tensors are float32 unless a program says otherwise, and float32 matrices are
-    multiplied as such, as torch itself has it.
+    """Use torch's own defaults within: new tensors are float32 unless a program says otherwise, and
+    float32 matrices are multiplied in float32.
 
-    TF32 would round what is multiplied to 10 bits, and differently in a forward that goes on from
-    another's keys and values than in a whole one: by up to a hundredth of the largest logit.
+    TF32 would round the factors to 10 bits, and differently in a resumed forward than in a whole
+    one: by up to a hundredth of the largest logit.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
@@ -81,7 +81,7 @@ def _products_in_float32():
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:
-        # Somebody set it by backend, and then torch does not say it of all.
+        # The precision was set per backend; torch then has no answer for all of them.
         backends: Any = torch.backends
         parts = backends.cuda.matmul, backends.mkldnn.matmul
         each = [part.fp32_precision for part in parts]

@@ -1,5 +1,4 @@
-"""How much fits: sizes of batches from the memory that is free now, or a modest share of a
-server's."""
+"""Batch sizes that fit the memory that is free now, or a modest share of a server's."""
 
 from __future__ import annotations
 
@@ -14,37 +13,36 @@ import torch
 if TYPE_CHECKING:
     from ..vlm import Vlm
 
-# Of glibc's malloc.h, and the size in bytes from which a tensor is large.
+# The option's number in glibc's malloc.h, and the bytes from which a tensor counts as large.
 M_MMAP_THRESHOLD, LARGE = -3, 2**20
 
-# Tokens in one forward beyond which it gains nothing: on a CPU the activations leave the cache. A
-# server's free memory is not known here; this many tokens of a 13B model need less than 2 GB.
+# The most tokens in one forward; more gain nothing: on a CPU the activations leave the cache. A
+# server's free memory is unknown here; this many tokens of a 13B model need less than 2 GB.
 MOST_TOKENS = {"cpu": 2560, "cuda": 32768, "server": 8192}
 
-# Bytes that captured pictures may fill where that is the weights' own memory: a laptop has little
-# beside those of a large model, and gains nothing from a second picture of 600 tokens. One trial's
-# pictures are captured together all the same.
+# The most bytes of captured pictures on a device that shares the memory of the system: a laptop has
+# little left beside a large model's weights, and gains nothing from a second picture of 600 tokens.
+# One trial's pictures are captured together all the same.
 MOST_BYTES = {"cpu": 2 * 2**30}
 
-# Bytes that what layers keep for their gradients may fill where the memory is another's, or the
-# weights' own.
+# The most bytes that layers keep for gradients, on a server or in the memory of the system.
 GRADIENT_BYTES = {"cpu": 2 * 2**30, "server": 2 * 2**30}
 
-# Bytes of logits that are made at once where a few of each are read.
+# The most bytes of whole-vocabulary logits at once, if only a few of them are read.
 LOGIT_BYTES = 2**28
 
-# Variants side by side beyond which a forward gains nothing and loses the layers that smaller ones
-# can skip.
+# The most variants side by side; more gain nothing, and lose the layers that smaller forwards can
+# skip.
 MOST_SIDE_BY_SIDE = 256
 
 
 def return_freed_memory() -> None:
-    """For the whole process: what a large tensor took goes back to the system when it is freed,
-    where the C library is glibc's.
+    """Make this process return the memory of a large tensor to the system when it is freed, if the
+    C library is glibc.
 
-    By itself glibc keeps what was freed in its heap, in pieces up to 32 MB, since it takes them for
-    what is asked for again; between what stays of one sweep and comes with the next they are holes.
-    On a model of LLaVA-1.5-7B's shape they were half of all that a run took beside the weights.
+    By default glibc keeps freed pieces of up to 32 MB in its heap for later requests. Between the
+    tensors that one sweep leaves and those of the next, these pieces become holes. On a model of
+    LLaVA-1.5-7B's shape they were half of a run's memory besides the weights.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
@@ -59,7 +57,7 @@ def pictures_at_once(model: Vlm, length: int, start: int) -> int:
 
 
 def picture_bytes(model: Vlm, length: int, start: int) -> int:
-    """What a captured picture holds: at every layer keys and values of all its positions, twice,
+    """The bytes of a captured picture: at every layer the keys and values of all positions, twice,
     since a patched run goes on from a copy; and residual stream, z and queries from ``start``
     on."""
     text, number = model.config.text_config, model.dtype.itemsize
@@ -69,13 +67,13 @@ def picture_bytes(model: Vlm, length: int, start: int) -> int:
 
 
 def held_at_once(model: Vlm, length: int, start: int) -> int:
-    """How many captured pictures may stay in memory for later trials; none where little is free."""
-    # Of a picture that waits there are keys and values once.
+    """How many captured pictures may stay in memory for later trials; 0 if little is free."""
+    # A waiting picture counts half: its keys and values are there once.
     return 2 * _given(model, share=4) // picture_bytes(model, length, start)
 
 
 def rows_at_once(model: Vlm, length: int, start: int) -> int:
-    """How many patched runs can go side by side, each from position ``start`` of ``length`` on."""
+    """How many patched runs fit side by side, each from position ``start`` of ``length`` on."""
     kept = length - start
     most = MOST_SIDE_BY_SIDE if kept == 1 else _most_tokens(model) // kept
     # Captured pictures may fill half of what is free now, and patched runs half of the rest.
@@ -83,7 +81,7 @@ def rows_at_once(model: Vlm, length: int, start: int) -> int:
 
 
 def row_bytes(model: Vlm, length: int, start: int) -> int:
-    """What a patched run needs while it runs from position ``start`` of ``length`` on."""
+    """The bytes that a patched run needs while it runs from position ``start`` of ``length`` on."""
     text, number = model.config.text_config, model.dtype.itemsize
     kept = length - start
     needed = (
@@ -97,13 +95,13 @@ def row_bytes(model: Vlm, length: int, start: int) -> int:
 
 
 def logits_at_once(model: Vlm) -> int:
-    """Of how many states the logits of the whole vocabulary can be made at once."""
+    """For how many states the logits of the whole vocabulary can be computed at once."""
     return max(1, LOGIT_BYTES // (4 * model.config.text_config.vocab_size))
 
 
 def pictures_with_gradients(model: Vlm, length: int, start: int) -> int:
-    """How many pictures of ``length`` positions can run on together from ``start`` on, with what
-    all layers keep for their gradients; one at least, since layers can be taken some at a time."""
+    """How many pictures of ``length`` positions can run on together from ``start`` on, with all
+    that the layers keep for gradients; at least one, since layers can run some at a time."""
     whole = model.n_layers * gradient_bytes(model, length, start) + picture_bytes(
         model, length, start
     )
@@ -111,7 +109,7 @@ def pictures_with_gradients(model: Vlm, length: int, start: int) -> int:
 
 
 def layers_with_gradients(model: Vlm, length: int, start: int, pictures: int) -> int:
-    """Of how many layers at once so many pictures' insides can be held for their gradients."""
+    """How many layers at once can keep the insides of so many pictures for gradients."""
     return int(
         max(
             1,
@@ -124,9 +122,9 @@ def layers_with_gradients(model: Vlm, length: int, start: int, pictures: int) ->
 
 
 def gradient_bytes(model: Vlm, length: int, start: int) -> int:
-    """What one layer keeps of one picture for its gradients: the inputs of its norms in float32, of
-    its products in the model's own format, and of attention the scores, should its kernel keep
-    them."""
+    """The bytes that one layer keeps of one picture for gradients: the inputs of its norms in
+    float32, the inputs of its products in the model's own format, and the attention scores, in case
+    its kernel keeps them."""
     text, number, kept = model.config.text_config, model.dtype.itemsize, length - start
     of_a_position = text.hidden_size * (16 + 8 * number) + number * (
         12 * model.n_heads * model.d_head + 5 * _mlp_width(text)
@@ -141,7 +139,7 @@ def _gradient_room(model):
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
-    """Consecutive parts of at most ``size`` items, and of one at least."""
+    """Consecutive parts of at most ``size`` items, but at least one."""
     size = max(1, size)
     for begin in range(0, len(items), size):
         yield items[begin : begin + size]
@@ -161,14 +159,14 @@ def _position_bytes(model):
 
 
 def _mlp_width(text):
-    """The widest MLP of a language model; where its configuration does not say that, the usual
-    four times the stream."""
+    """The widest MLP of a language model; if its configuration has no width, the usual four times
+    the stream."""
     width = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
     return max(width) if isinstance(width, list | tuple) else width
 
 
 def _fit(model, needed, most, share):
-    """How many times ``needed`` bytes fit into one ``share``-th of what is free on the fullest
+    """How many times ``needed`` bytes fit into one ``share``-th of the free memory of the fullest
     device, and into ``MOST_BYTES``, from 1 to ``most``."""
     return int(max(1, most if model.server else min(most, _given(model, share) // needed)))
 
@@ -181,8 +179,8 @@ def _given(model, share):
 
 
 def _free(model):
-    """Bytes that are free on the fullest device; where weights are not loaded, those that they will
-    leave free."""
+    """The free bytes of the fullest device, less those that weights will take that are not loaded
+    yet."""
     parameters = [*model.nnsight._module.parameters()]
     devices = {
         one.device if one.device.type != "meta" else model.nnsight.device for one in parameters

@@ -1,1 +1,1 @@
-"""Calls that ask a model and draw what it did."""
+"""Calls that run a model and draw what it did."""

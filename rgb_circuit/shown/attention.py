@@ -19,14 +19,14 @@ def attention_over(
     *,
     ax: Axes | None = None,
 ) -> Axes:
-    """Where a head looks from [end] on a trial's picture: the picture as the model sees it, grey
-    where the head does not look, with the trial's tile outlined where it has one.
+    """Draw where a head looks from [end] on a trial's picture: the picture as the model sees it,
+    grey where the head does not look, with the trial's tile, if it has one, outlined.
 
-    Attention alone misleads: hold it against `patch_heads`.
+    Attention alone misleads: compare it with `patch_heads`.
 
     Args:
-        condition: whose picture.
-        ax: where to draw; a new figure's by default.
+        condition: the condition of the picture.
+        ax: the axes to draw on; by default those of a new figure.
 
     Raises:
         InputError: a head that does not exist, a condition that the trial lacks, or a picture that

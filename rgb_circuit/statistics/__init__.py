@@ -1,6 +1,6 @@
 """Tests on per-trial effects: intervals, sign-flip p values, equivalence, false discovery rate.
 
-Every function takes an array of shape (trials, …) and treats each column by itself; the trials are
+Every function takes an array of shape (trials, …) and treats each column separately; the trials are
 the replicates.
 """
 
@@ -13,16 +13,16 @@ from scipy import stats
 
 from ..errors import InputError
 
-# Steps into which a column's absolute sum is divided for the sign-flip distribution, and how many
-# draws stand for all where these are too many.
+# Lattice steps per column's absolute sum in the sign-flip distribution, and the number of random
+# draws where all cannot be made.
 LATTICE = 8192
 RESAMPLES = 2000
-# Trials beyond two of each stratum that together tell how skewed the effects are: four of each of
-# eight.
+# With so many trials beyond the first two of each stratum, the skewness of the effects can be told:
+# eight strata of four trials.
 TELL_SKEWNESS = 16
-# Runs that do the same differ by less, as a fraction of their logits.
+# Runs that do the same differ by less than this fraction of their logits.
 ROUNDING = 1e-5
-# The probability with which something is asked to be found.
+# The probability of finding an effect that a number of trials is chosen for.
 POWER = 0.8
 ALTERNATIVES = ("greater", "less", "two-sided")
 
@@ -31,14 +31,14 @@ def mean_over_trials(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean effects with their intervals.
 
     Args:
-        frame: a row per trial and combination of ``by``, with ``trial`` and ``effect``, and where
-            it names the word whose logit is read, ``answer``.
+        frame: a row per trial and combination of ``by``, with ``trial`` and ``effect``, and
+            ``answer`` if the frame names the word whose logit is read.
         by: columns.
 
     Returns:
         A row per combination, in the frame's order: ``by``, ``effect`` (mean over trials),
-        ``ci_low, ci_high`` (its 95 % t interval within the words of ``answer``, missing where there
-        is one trial only), ``n`` (trials).
+        ``ci_low, ci_high`` (its 95 % t interval within the words of ``answer``, missing with a
+        single trial), ``n`` (trials).
     """
     by = list(by)
     order = pd.MultiIndex.from_frame(frame[by].astype(object).drop_duplicates())
@@ -59,8 +59,8 @@ def mean_over_trials(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         # Combinations that read the same words share their strata.
         kinds, kind = np.unique(words, axis=1, return_inverse=True)
         for number, strata in enumerate(kinds.T):
-            own = kind == number
-            low[own], high[own] = t_interval(effects[:, own], strata.tolist())
+            columns = kind == number
+            low[columns], high[columns] = t_interval(effects[:, columns], strata.tolist())
     return table.assign(ci_low=low, ci_high=high, n=len(effects))
 
 
@@ -82,16 +82,16 @@ def words_read(rows: pd.DataFrame, trials: pd.Index) -> list[str] | None:
 
 
 def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray:
-    """p value of a mean of zero, from all 2^n ways of flipping the signs of the n trials.
+    """p value for a mean of zero, from all 2^n ways of flipping the signs of the n trials.
 
-    Exact for effects that are distributed symmetrically around zero, without any other assumption.
-    No flip is drawn at random: the sum of the trials that keep a positive sign is a random subset
-    sum of the absolute values, whose whole distribution is built up trial by trial on a lattice of
-    ``LATTICE`` steps. The effects are first rounded to it, which leaves the test valid, since it
-    treats an effect and its negative alike.
+    The test is exact for effects that are distributed symmetrically around zero, and assumes
+    nothing else. It draws no flips at random: the sum of the trials that keep a positive sign is a
+    random subset sum of the absolute values, and the whole distribution of that sum is built up
+    trial by trial on a lattice of ``LATTICE`` steps. The effects are first rounded to the lattice.
+    The test stays valid, since rounding treats an effect and its negative alike.
 
-    The smallest possible p is 1/2^n for n trials (two-sided 2/2^n), reached when all trials that
-    are not zero agree in sign and none is so small that it rounds to zero.
+    The smallest possible p is 1/2^n for n trials (two-sided 2/2^n). It is reached when all nonzero
+    trials agree in sign and none is so small that it rounds to zero.
 
     Args:
         samples: (trials, …), finite.
@@ -124,13 +124,13 @@ def sign_flip_p(samples: np.ndarray, alternative: str = "greater") -> np.ndarray
 
 
 def shown_to_fall(before: np.ndarray, after: np.ndarray, level: float = 0.05) -> np.ndarray:
-    """Whether something is shown to be smaller after than before, so that there is a gap to divide
+    """Whether values are shown to be smaller after than before, so that there is a gap to divide
     by.
 
-    It is where `sign_flip_p` of the differences is at most ``level``, or with fewer trials than
-    that takes (`fewest_trials`), all of them are above zero; and their mean is more than
-    ``ROUNDING`` of the largest number, since runs that do the same can differ by rounding, and in
-    the same direction in every trial.
+    Two things must hold. `sign_flip_p` of the differences is at most ``level``; with fewer trials
+    than that takes (`fewest_trials`), all differences are above zero. And their mean is more than
+    ``ROUNDING`` of the largest number, since runs that do the same can differ by rounding, in the
+    same direction in every trial.
 
     Args:
         before, after: (trials, …), finite.
@@ -149,12 +149,11 @@ def shown_to_fall(before: np.ndarray, after: np.ndarray, level: float = 0.05) ->
 
 
 def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray:
-    """p value of two one-sided tests: small where the mean is shown to lie between −margin and
-    margin.
+    """p value of two one-sided tests: small if the mean is shown to lie between −margin and margin.
 
     Args:
         samples: (trials, …).
-        margin: the largest mean that still counts as nothing, ≥ 0, a number or (…).
+        margin: the largest mean that still counts as no effect, ≥ 0, a number or (…).
 
     Returns:
         p values, (…): the larger of the two sign-flip p values. The smallest possible is 1/2^n for
@@ -176,23 +175,22 @@ def equivalence_p(samples: np.ndarray, margin: float | np.ndarray) -> np.ndarray
 def t_interval(
     samples: np.ndarray, strata: Sequence | np.ndarray | None = None, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """t interval of the mean over trials, corrected for skewness, with trials of one stratum
-    compared among themselves.
+    """t interval of the mean over trials, within strata and corrected for skewness.
 
-    A stratum is what was sampled on purpose, such as the odd colour: by how much strata differ is
-    then no chance. Effects of heads are skewed: of many small ones and a few large ones a sample's
-    mean and spread are often too small together, and Student's t does not reach the mean. Hall's
-    transformation of t (`_hall`) takes that out to first order; of a sample that is not skewed it
-    is Student's t. Where too few trials share a stratum to tell how skewed they are there
-    (``TELL_SKEWNESS``), an end is the outer one of Student's and of Hall's with the skewness of all
-    trials together. How often it covers is simulated in ``benchmarks/verdicts.py`` and listed in
-    docs/verdicts.md.
+    A stratum is a factor that was sampled on purpose, such as the odd colour, so differences
+    between strata are not chance. Effects of heads are skewed: a sample of many small effects and a
+    few large ones often has both too small a mean and too small a spread, and Student's interval
+    misses the true mean. Hall's transformation of t (`_hall`) removes that skewness to first order;
+    for a sample without skewness it equals Student's t. If the strata have too few trials to tell
+    their skewness (``TELL_SKEWNESS``), each end is the outer one of Student's and of Hall's with
+    the skewness of all trials together. ``benchmarks/verdicts.py`` simulates the coverage;
+    docs/verdicts.md lists it.
 
     Args:
         samples: (trials, …).
-        strata: a label per trial; all trials are one stratum by default. Trials that are alone in
-            theirs are taken together.
-        confidence: probability that the interval is meant to cover, between 0 and 1.
+        strata: a label per trial; by default all trials are one stratum. Trials that are alone in
+            their stratum are pooled.
+        confidence: the nominal coverage, between 0 and 1.
 
     Returns:
         ``(low, high)``, each of shape (…).
@@ -202,8 +200,8 @@ def t_interval(
             1.
 
     Source: Cochran, Sampling Techniques (1977), sections 5.3 and 5.4; degrees of freedom after
-    Satterthwaite
-        (1946); Hall, On the removal of skewness by transformation, J. R. Statist. Soc. B 54 (1992).
+        Satterthwaite (1946); Hall, On the removal of skewness by transformation, J. R. Statist.
+        Soc. B 54 (1992).
     """
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}; use a number between 0 and 1, such as 0.95")
@@ -219,11 +217,11 @@ def t_interval(
 def t_p(
     samples: np.ndarray, alternative: str = "greater", strata: Sequence | np.ndarray | None = None
 ) -> np.ndarray:
-    """One-sided p value of a mean of zero: that of the t whose interval is `t_interval`, so that an
-    interval and a test never disagree.
+    """One-sided p value for a mean of zero. It uses the t of `t_interval`, so that intervals and
+    tests never disagree.
 
-    It is never below 1/2^n for n trials, the least that flipping their signs could give: trials
-    that agree to the last digit are still no more than n trials.
+    p is never below 1/2^n for n trials, the least that sign flips could give: even trials that
+    agree to the last digit are only n trials.
 
     Args:
         samples: (trials, …), finite.
@@ -261,12 +259,12 @@ def ratio_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Interval of a ratio of means over trials, mean of the part / mean of the whole.
 
-    An end is the outer one of two. The delta method's is `t_interval` of (part − ratio · whole) /
-    mean of the whole, which reaches the mean of a skewed part. The other is a step towards
-    Fieller's, the ratio r at which Student's t turns against a mean of 0 of part − r · whole: the
-    error is taken at the end itself and not at the ratio, so that it reaches where the whole varies
-    too. Neither covers alone, both together do (``benchmarks/intervals.py``). Read it only where
-    the whole is shown to differ from 0.
+    Each end is the outer one of two. The first comes from the delta method: `t_interval` of (part −
+    ratio · whole) / mean of the whole, which allows for a skewed part. The second is a step towards
+    Fieller's interval, whose end is the ratio r where Student's t rejects that part − r · whole has
+    mean 0: its error is taken at the end itself rather than at the ratio, which allows for a whole
+    that varies too. Neither covers alone; both together do (``benchmarks/intervals.py``). Read the
+    interval only if the whole is shown to differ from 0.
 
     Args:
         part, whole: (trials, …), of the same trials.
@@ -297,44 +295,42 @@ def ratio_interval(
 
 
 def rank_p(found: float, drawn: Sequence[float], slack: float = 0.0) -> float:
-    """p value of one set of heads among sets drawn at random: (1 + how many of these reach it) / (1
-    + sets).
+    """p value of one set of heads among random sets: (1 + how many of these reach it) / (1 + sets).
 
-    Sets are the replicates, so that p is never below 1 / (1 + sets), however many trials there are.
+    The sets are the replicates, so p is never below 1 / (1 + sets), however many trials there are.
 
     Args:
-        found: what the set in question gives; large where it is special.
-        drawn: what each random set gives.
-        slack: by how much less counts as reaching it.
+        found: the value of the set in question; large if the set is special.
+        drawn: the value of each random set.
+        slack: how far below ``found`` a value still reaches it.
 
     Returns:
-        p; NaN without a random set.
+        p; NaN without random sets.
     """
     reaching = int((np.asarray(drawn, dtype=float) >= found - slack).sum())
     return (1 + reaching) / (1 + len(drawn)) if len(drawn) else np.nan
 
 
 def decidable(sets: int, level: float = 0.05) -> bool:
-    """Whether `rank_p` among so many random sets can reach a level at all."""
+    """Whether `rank_p` among so many random sets can reach ``level`` at all."""
     return 1 / (1 + sets) <= level
 
 
 def _hall(t, skewness):
-    """A t without the skewness that it has from the mean's, to first order; it rises with t
-    everywhere."""
+    """t with the skewness of the mean removed to first order; monotonic in t."""
     return t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 6
 
 
 def _hall_inverse(t, skewness):
-    """The t that `_hall` makes this one."""
+    """The inverse of `_hall`."""
     slight = np.abs(skewness) < 1e-6
     safe = np.where(slight, 1, skewness)
     return np.where(slight, t, 3 / safe * (np.cbrt(1 + safe * (t - safe / 6)) - 1))
 
 
 def _skewness_of_the_mean(samples, strata, error):
-    """The skewness of the mean over trials, from third moments within strata, in a list of one (…);
-    where the trials cannot tell it, no skewness, and that from third moments over all trials."""
+    """A list of estimates of the skewness of the mean over trials, each (…): one, from third
+    moments within strata; or, if these have too few trials, zero and the one over all trials."""
     numbers = _stratum_numbers(strata, len(samples))
     parts = [samples[numbers == number] for number in np.unique(numbers)]
     if sum(max(0, len(part) - 2) for part in parts) >= TELL_SKEWNESS:
@@ -346,7 +342,7 @@ def _skewness_of_the_mean(samples, strata, error):
 
 
 def _third_cumulant(samples):
-    """Unbiased, of the sum over trials, (…); 0 of fewer than three."""
+    """The unbiased third cumulant of the sum over trials, (…); 0 with fewer than three trials."""
     n = len(samples)
     if n < 3:
         return np.zeros(samples.shape[1:])
@@ -371,28 +367,27 @@ def within_strata(
     n = len(samples)
     parts = _variance_parts(samples, _stratum_numbers(strata, n))
     variance = sum(part for part, _ in parts)
-    # Satterthwaite's, without the bias that squares of estimated variances bring: E[s⁴] = σ⁴ (ν +
-    # 2) / ν.
+    # Satterthwaite's, without the bias from squaring estimated variances: E[s⁴] = σ⁴ (ν + 2) / ν.
     squares = sum(part**2 / (freedom + 2) for part, freedom in parts)
-    every, fewest = sum(freedom for _, freedom in parts), min(freedom for _, freedom in parts)
+    total, fewest = sum(freedom for _, freedom in parts), min(freedom for _, freedom in parts)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(squares > 0, variance**2 / squares - 2, every)
-    return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, every)
+        freedom = np.where(squares > 0, variance**2 / squares - 2, total)
+    return samples.mean(0), np.sqrt(variance), np.clip(freedom, fewest, total)
 
 
 def trials_needed(
     distance: np.ndarray, error: np.ndarray, n: int, level: float | np.ndarray, power: float = POWER
 ) -> np.ndarray:
-    """With how many trials a one-sided test would reject, if the mean stays where it is.
+    """The number of trials at which a one-sided test would reject if the mean stays the same.
 
     Args:
-        distance: of the mean from the tested value.
+        distance: from the tested value to the mean.
         error: the mean's standard error with ``n`` trials.
         level: that p must reach.
-        power: probability that it does.
+        power: probability that p reaches it.
 
     Returns:
-        (…): infinite where there is no distance. Normal quantiles stand in for those of t.
+        (…): infinite at distance 0. Normal quantiles approximate those of t.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (stats.norm.isf(level) + stats.norm.ppf(power)) * error / np.abs(distance)
@@ -406,10 +401,10 @@ def smallest_mean(
 
     Args:
         variation: standard deviation over trials within strata, as a fraction of the mean.
-        least: in the unit of the result.
+        least: in the same unit as the result.
         level: that p must reach.
-        strata: how many there are; fewer than two trials a stratum count as one.
-        power: probability that it does.
+        strata: their number; ignored with fewer than two trials per stratum.
+        power: probability that p reaches ``level``.
 
     Returns:
         Infinite where no mean is large enough, since the spread grows with it.
@@ -420,14 +415,14 @@ def smallest_mean(
 
 
 def _variance_parts(samples, numbers):
-    """Per stratum, its part of the variance of the mean over all trials, (…), and its degrees of
-    freedom."""
-    own = [samples[numbers == number] for number in np.unique(numbers)]
-    return [(len(part) * part.var(0, ddof=1) / len(samples) ** 2, len(part) - 1) for part in own]
+    """For each stratum, its share of the variance of the mean over all trials, (…), and its degrees
+    of freedom."""
+    strata = [samples[numbers == number] for number in np.unique(numbers)]
+    return [(len(part) * part.var(0, ddof=1) / len(samples) ** 2, len(part) - 1) for part in strata]
 
 
 def _stratum_numbers(strata, n):
-    """(trials,): a number per stratum, where no trial is alone in one."""
+    """A number per stratum, (trials,), pooled so that no trial is alone in its stratum."""
     if strata is None:
         return np.zeros(n, dtype=int)
     if len(strata) != n:
@@ -458,17 +453,18 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
 
 
 def hsic(one: np.ndarray, other: np.ndarray) -> float:
-    """Hilbert–Schmidt independence criterion of two numbers per trial: 0 where either is the same
-    in all trials, larger the more one says about the other, in whatever way.
+    """Hilbert–Schmidt independence criterion of two numbers per trial: 0 if either is constant over
+    trials, and larger the more one says about the other, in whatever way.
 
     It is the mean over pairs of trials of K · L, the centred Gaussian kernels exp(−d² / 2w²) of the
-    two numbers. w is the median of those distances d between two trials that are not 0.
+    two numbers. w is the median of the nonzero distances d between two trials.
 
     Args:
         one, other: (trials,).
 
     Raises:
-        InputError: fewer than 2 trials, numbers that are not finite, or not one of each per trial.
+        InputError: fewer than 2 trials, numbers that are not finite, or arrays that are not both
+            (trials,).
 
     Source: Gretton et al., A kernel statistical test of independence (2007), the biased estimate.
     """
@@ -477,12 +473,12 @@ def hsic(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def independence_p(one: np.ndarray, other: np.ndarray, seed: int = 0) -> float:
-    """p value of two numbers per trial being independent: the share of orders of the trials of
+    """p value for the independence of two numbers per trial: the share of orders of the trials of
     ``one`` whose `hsic` with ``other`` is at least the observed one.
 
-    All orders where there are at most ``RESAMPLES``, else that many random ones beside the
-    observed. 1 where either number is the same in all trials. Numbers that differ by rounding do
-    differ: round them first.
+    It takes all orders if there are at most ``RESAMPLES``, otherwise that many random ones and the
+    observed one. p is 1 if either number is constant over trials. Numbers that differ only by
+    rounding still differ, so round them first.
 
     Args:
         one, other: (trials,).
@@ -506,7 +502,7 @@ def independence_p(one: np.ndarray, other: np.ndarray, seed: int = 0) -> float:
         permutation_type="pairings",
         vectorized=True,
         n_resamples=RESAMPLES,
-        # The reordered kernels in one batch hold about 10 million numbers.
+        # Keep the reordered kernels of a batch to about 10 million numbers.
         batch=max(1, 10_000_000 // len(one) ** 2),
         alternative="greater",
         rng=seed,
@@ -515,14 +511,13 @@ def independence_p(one: np.ndarray, other: np.ndarray, seed: int = 0) -> float:
 
 
 def fewest_trials(level: float, tests: int = 1) -> int:
-    """The fewest trials with which a one-sided sign-flip test, or an equivalence test, can reject
-    at all.
+    """The fewest trials with which a one-sided sign-flip or equivalence test can reject at all.
 
     Args:
         level: of the test, or false discovery rate.
-        tests: how many tests are corrected for together. 1 is the least that Benjamini–Hochberg can
-            need (when all tests reject together); the number of tests is what a single rejection
-            among them needs.
+        tests: how many tests are corrected for together. Pass 1 for the least that
+            Benjamini–Hochberg can need (all tests reject together), or their number for the least
+            that a single rejection among them needs.
 
     Returns:
         The smallest n with 1/2^n ≤ level / tests.
@@ -543,8 +538,8 @@ def _paired(one, other):
 
 
 def _centred_kernel(values):
-    """(trials, trials), of rows and columns that sum to 0; all 0 where the values are all the
-    same."""
+    """A kernel (trials, trials) whose rows and columns sum to 0; all 0 if the values are
+    constant."""
     distance = np.abs(values[:, None] - values)
     if not distance.any():
         return distance

@@ -1,16 +1,16 @@
 """Absences, trial by trial: in most trials a head does less than a margin.
 
-A mean cannot tell a head that does a little in every trial from one that does nothing in 31 of 32
-and much in one, where the picture confused the model. A count can: that stray trial is one of 32.
+A mean cannot tell a head that does a little in every trial from a head that does nothing in 31 of
+32 and much in one, where the picture confused the model. A count can: that stray trial is one of
+32.
 
 1. *Shown*: more than ``SHARE`` of all trials like these lie inside the margin (binomial, over all
-   trials), and of every colour no more than one of four trials lies outside, or a head that serves
-   one colour of eight would pass with enough trials. Four trials of a colour are too few for a
-   test, so that is a mere count.
+   trials). In addition, at most one in four trials of each colour lies outside; otherwise a head
+   that serves one colour of eight would pass with enough trials. Four trials of a colour are too
+   few for a test, so that condition is a mere count.
 2. *Refuted*: more than half of all trials lie beyond the margin, on one side (binomial).
 
-Between the two lies what is neither. What was simulated to choose the rule:
-``benchmarks/absences.py``.
+Anything between is neither. ``benchmarks/absences.py`` has the simulations behind the rule.
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ from scipy import stats
 
 from . import POWER
 
-# Chosen on simulated effects: with one stray trial of 32, a head is still named among 1,024.
+# Chosen on simulated effects: with one stray trial of 32, a head among 1,024 still gets its role.
 SHARE = 0.65
 HALF = 0.5
-# Of a colour's trials, one of so many may lie outside; of fewer, one.
+# One in so many trials of a colour may lie outside; one, if there are fewer.
 ONE_OF = 4
-# Numbers of trials are tried in steps of a tenth, up to so many times those at hand.
+# Tried numbers of trials grow by a tenth each, up to so many times the present number.
 STEP, FURTHEST = 1.1, 1000
 
 
 def mostly_p(
     inside: np.ndarray, factors: Sequence[Sequence] = (), share: float = SHARE
 ) -> np.ndarray:
-    """p value of no more than ``share`` of all trials lying inside; 1 where of a factor's label
-    more than one trial of four lies outside.
+    """p value for at most ``share`` of all trials lying inside; 1 if more than one trial in four of
+    a factor's label lies outside.
 
     Args:
         inside: Booleans, (trials, …).
-        factors: each a label per trial, such as the odd colour; none by default.
+        factors: each gives a label per trial, such as the odd colour; none by default.
         share: between 0 and 1.
 
     Returns:
@@ -57,17 +57,17 @@ def trials_for_mostly(
     share: float = SHARE,
     power: float = POWER,
 ) -> np.ndarray:
-    """With how many trials `mostly_p` would reach ``level``, if as many of them go on lying
-    outside.
+    """The number of trials at which `mostly_p` would reach ``level`` if the share of trials outside
+    stays the same.
 
     Args:
-        inside, factors, share: as in `mostly_p`. A label of which too many trials lie outside keeps
-            its share of these; all others have one together.
+        inside, factors, share: as in `mostly_p`. A label with too many trials outside keeps its own
+            rate; all others share one rate.
         level: that p must reach.
-        power: probability that it does.
+        power: probability that p reaches it.
 
     Returns:
-        (…), by a tenth too large at most; infinite where no number would do.
+        (…), at most a tenth too large; infinite if no number is enough.
     """
     inside = np.asarray(inside, dtype=bool)
     n, shape = len(inside), inside.shape[1:]
@@ -75,7 +75,7 @@ def trials_for_mostly(
     labels = _by_label(~inside, factors)
     sizes = np.array([size for _, size in labels])
     counts = np.array([(~inside).sum(0), *(outside for outside, _ in labels)])
-    # Many heads have the same counts.
+    # Many heads have the same counts, so each is computed once.
     columns, which = np.unique(counts, axis=1, return_inverse=True)
     needed = np.array([_trials(n, column, sizes, level, share, power) for column in columns.T])
     return needed[which.ravel()].reshape(shape)
@@ -84,14 +84,14 @@ def trials_for_mostly(
 def chance_of_mostly(
     n: int, stray: float, labels: int, level: float, share: float = SHARE
 ) -> float:
-    """The probability that `mostly_p` reaches ``level`` with ``n`` trials of which each is outside
-    with probability ``stray``, and one factor of so many ``labels``."""
+    """The probability that `mostly_p` reaches ``level`` with ``n`` trials, each outside with
+    probability ``stray``, and one factor with so many ``labels``."""
     parts, rates = np.full(labels, 1 / labels), np.full(labels, stray)
     return float(_reached(np.array([n]), stray, parts, rates, level, share)[0])
 
 
 def _trials(n, counts, sizes, level, share, power):
-    """One column's number of trials; ``counts``: of those outside, over all and by label."""
+    """The number of trials for one column; ``counts``: the trials outside, in all and by label."""
     stray, outside = counts[0] / n, counts[1:]
     if stray >= 1 - share:
         return np.inf
@@ -102,33 +102,34 @@ def _trials(n, counts, sizes, level, share, power):
 
 
 def _reached(n, stray, parts, rates, level, share):
-    """(sizes,): the probability that enough of all trials, and of every label's, lie inside.
+    """The probability, (sizes,), that enough of all trials, and of every label's, lie inside.
 
     Args:
         n: numbers of trials, (sizes,).
         stray: the share of all trials that lies outside.
-        parts, rates: of each label, the share of the trials that has it, and of these that lies
-            outside, (labels,).
+        parts, rates: for each label, its share of the trials and its rate of trials outside,
+            (labels,).
     """
-    # The fewest inside whose p reaches the level.
+    # The fewest trials inside with which p reaches the level.
     fewest = stats.binom.isf(level, n, share) + 1
-    # A quarter of a label's trials jumps, so the worse of the two whole numbers counts.
+    # A quarter of a label's trials jumps with their number; take the worse of the two whole
+    # numbers.
     each = [np.maximum(1, np.floor(n[:, None] * parts + more)) for more in (0, 0.999)]
     labels = np.min([stats.binom.cdf(_allowed(some), some, rates) for some in each], axis=0).prod(1)
     return np.where(fewest <= n, stats.binom.sf(fewest - 1, n, 1 - stray) * labels, 0.0)
 
 
 def _allowed(size):
-    """How many trials of a label's may lie outside."""
+    """How many of a label's trials may lie outside."""
     return np.maximum(1, np.asarray(size) // ONE_OF)
 
 
 def _by_label(outside, factors):
-    """Of each label of each factor: how many trials lie outside, (…), and how many there are."""
+    """For each label of each factor: its number of trials outside, (…), and in all."""
     counted = []
     for factor in factors:
         names, numbers = np.unique(np.asarray(factor, dtype=str), return_inverse=True)
         for number in range(len(names)):
-            own = outside[numbers == number]
-            counted.append((own.sum(0), len(own)))
+            of_label = outside[numbers == number]
+            counted.append((of_label.sum(0), len(of_label)))
     return counted

@@ -1,7 +1,7 @@
 """How far two tables of effects agree, head by head.
 
-Most heads do nothing. Rank correlation is mostly about those; Pearson's is mostly about the few
-that do something.
+Most heads do nothing. Rank correlation is mostly about those heads; Pearson's is mostly about the
+few that do something.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ class Agreement:
     """How far two effects agree over heads.
 
     Attributes:
-        pearson, spearman: NaN where all effects are equal.
-        top: of the first, strongest first.
-        shared: those of them that are in the other's; heads tied with its k-th are in.
+        pearson, spearman: NaN if either effect is the same for all heads.
+        top: the top heads of the first effect, strongest first.
+        shared: the heads of ``top`` that are among the other's top; heads tied with its k-th are
+            in.
     """
 
     pearson: float
@@ -32,26 +33,25 @@ class Agreement:
 def agreement(
     one: pd.Series, other: pd.Series, k: int, least: tuple[float, float] = (0.0, 0.0)
 ) -> Agreement:
-    """Correlations of two effects over heads, and the heads that both put on top.
+    """Correlations of two effects over heads, and the top heads that both share.
 
     Args:
         one, other: (layer, head) → effect, of the same heads.
-        k: how many heads count as the top, at most: those whose effect is largest, if it is above
-            zero and reaches ``least``, of the one and of the other.
+        k: the largest number of top heads: those with the largest effects, if these are above zero.
+        least: the smallest effect of a top head, of ``one`` and of ``other``.
     """
     order = one.sort_values(ascending=False, kind="stable").index[:k]
     top = [head for head in order if one[head] > 0 and one[head] >= least[0]]
-    # Ties at the k-th head are common where effects come in steps; which the other would list first
-    # means nothing.
+    # Ties at the k-th head are common if effects come in steps, and their order means nothing.
     last = max(other.nlargest(k).iloc[-1], least[1])
     shared = [head for head in top if other[head] >= last and other[head] > 0]
     varied = one.nunique() > 1 and other.nunique() > 1
-    found = [
+    coefficients = [
         measure(one, other).statistic if varied else float("nan")
         for measure in (stats.pearsonr, stats.spearmanr)
     ]
-    # To twelve digits, so that rounding does not keep a table from agreeing exactly with itself.
-    pearson, spearman = (round(float(statistic), 12) for statistic in found)
+    # Twelve digits, so that a table agrees exactly with itself despite rounding.
+    pearson, spearman = (round(float(statistic), 12) for statistic in coefficients)
     return Agreement(pearson, spearman, top, shared)
 
 
@@ -63,26 +63,28 @@ def correlation_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of the correlation over heads of two mean effects: by how much it changes with which
-    trials are drawn.
+    """Interval of the correlation over heads of two mean effects: how much it changes with the draw
+    of trials.
 
-    1. Trials are drawn again with replacement, of both alike where they are the same.
-    2. Of each draw, Fisher's z of the correlation. Drawing adds the noise of single trials once
-       more, which lowers every such correlation; so only their spread is taken, around the one that
-       was observed.
+    1. Trials are drawn again with replacement; if both sides have the same trials, one draw serves
+       both.
+    2. Each draw gives Fisher's z of the correlation. Drawing adds the noise of single trials once
+       more, which lowers every such correlation. So only the spread of z is used, around the
+       observed one.
 
-    Heads are not a sample and stay what they are. That effects of few trials are noisy lowers the
-    correlation itself, which this does not take back. In simulations a nominal 95 % covers 89 to 99
-    % (8 to 32 trials, 16 to 256 heads), of the correlation that as many trials give in the middle.
+    Heads are not a sample and stay fixed. The noise of effects from few trials lowers the
+    correlation itself, and this interval does not correct for that. In simulations a nominal 95 %
+    covers 89 to 99 % (8 to 32 trials, 16 to 256 heads) of the median correlation over samples of as
+    many trials.
 
     Args:
         one, other: (trials, heads).
         same_trials: whether both were measured on the same trials, in the same order.
-        confidence: probability that the interval is meant to cover.
+        confidence: the nominal coverage.
         seed: of the draws.
 
     Returns:
-        ``(low, high)``; NaN with a single trial on either side, or effects that are all equal.
+        ``(low, high)``; NaN with a single trial on either side, or if all effects are equal.
 
     Source: the bootstrap; Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapters 8
     and 13.
@@ -103,15 +105,15 @@ def correlation_interval(
 
 
 def reliability(effects: np.ndarray) -> float:
-    """How far mean effects over heads would come out again on as many other trials: the split-half
-    reliability, as a mean over all ways of halving the trials (Cronbach's alpha).
+    """How far mean effects over heads would repeat on as many other trials: the split-half
+    reliability, averaged over all ways of halving the trials (Cronbach's alpha).
 
     Args:
         effects: (trials, heads).
 
     Returns:
-        At most 1; near 0, or below, where nothing but noise differs between heads. NaN with a
-        single trial, or means that are all equal.
+        At most 1; near 0, or below, if heads differ by nothing but noise. NaN with a single trial,
+        or if all means are equal.
 
     Source: Cronbach, Coefficient alpha and the internal structure of tests, Psychometrika 16
     (1951).
@@ -123,8 +125,8 @@ def reliability(effects: np.ndarray) -> float:
 
 
 def ceiling(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest correlation over heads that mean effects so noisy can have on trials of their
-    own: that of two that were the same without noise. 0 where either is nothing but noise.
+    """The largest correlation over heads that mean effects with so much noise can have: that of two
+    effects that would be equal without it. 0 if either is nothing but noise.
 
     Args:
         one, other: (trials, heads).
@@ -138,22 +140,21 @@ def disattenuated(
     """The correlation over heads that two effects would have without the noise of single trials,
     and its interval.
 
-    It is the covariance of different trials over that of each side's different trials, so that
-    noise drops out that no two trials share, also where both sides are measured on the same ones.
-    The interval is the jackknife's over trials. In simulations (16 trials, 64 and 256 heads) a
-    nominal 95 % covers 97 % and more, and nothing is said below ceilings of about 0.5 with 64 heads
-    and 0.2 with 256.
+    It divides the covariance of different trials across sides by that within each side. Noise that
+    no two trials share thus drops out, even if both sides have the same trials. The interval is the
+    jackknife's over trials. In simulations (16 trials, 64 and 256 heads) a nominal 95 % covers 97 %
+    and more, and the result is NaN below ceilings of about 0.5 with 64 heads and 0.2 with 256.
 
     Args:
         one, other, same_trials, confidence: as in `correlation_interval`.
 
     Returns:
-        ``(correlation, low, high)``; by chance above 1. NaN where a side is not shown to be more
-        than noise, or with fewer than three trials.
+        ``(correlation, low, high)``; the correlation may exceed 1 by chance. NaN if a side is not
+        shown to be more than noise, or with fewer than three trials.
 
     Source: Spearman, The proof and measurement of association between two things, Am. J. Psychol.
-    15 (1904);
-        Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11, for the jackknife.
+        15 (1904); Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 11, for the
+        jackknife.
     """
     if min(len(one), len(other)) < 3:
         return np.nan, np.nan, np.nan
@@ -185,8 +186,8 @@ def disattenuated(
 
 
 def _leaving_out(products):
-    """Mean of the products of different trials, (trials, trials), of all and with each trial left
-    out."""
+    """Mean of the products, (trials, trials), of two different trials: over all trials, and with
+    each trial left out."""
     n, apart = len(products), products - np.diag(np.diag(products))
     total = apart.sum()
     left = total - apart.sum(0) - apart.sum(1)
@@ -194,19 +195,19 @@ def _leaving_out(products):
 
 
 def _jackknife_error(values):
-    """Standard error of a statistic from its values with each trial left out."""
+    """The jackknife's standard error, from a statistic's values with each trial left out."""
     return np.sqrt((len(values) - 1) * values.var())
 
 
 def _drawn(n, rng):
-    """(draws, trials): the share of each trial in the mean of each draw."""
+    """Each trial's share in the mean of each draw, (draws, trials)."""
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
 
 
 def _fisher(one, other):
-    """Fisher's z of the correlation over heads, row by row; NaN where a side is constant."""
+    """Fisher's z of the correlation over heads, row by row; NaN if a side is constant."""
     one, other = (side - side.mean(1, keepdims=True) for side in (one, other))
     with np.errstate(divide="ignore", invalid="ignore"):
         r = (one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1))
-    # One that is exact but for rounding has no z.
+    # A correlation of exactly ±1 has no finite z.
     return np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))

@@ -1,18 +1,18 @@
-"""By how much a mean over trials differs between two runs.
+"""How much a mean over trials differs between two runs.
 
-- **The same trials** in both: the differences within trials are one sample, and all that trials
-  share drops out.
+- **The same trials** in both: the differences within trials are one sample, and whatever both runs
+  of a trial share drops out.
 - **Other trials**: Welch's t, which lets each run have its own spread, within the strata of each
-  run. It is `t_interval` of one sample that is made of both: each run's deviations from its own
-  mean are weighed such that the mean of all is the difference, and no trial is compared with one of
-  the other run.
+  run. It is `t_interval` of one sample made from both: each run's deviations from its own mean,
+  weighted such that the mean of all is the difference. No trial is compared with a trial of the
+  other run.
 
-An end is the outer one of Student's or Welch's and of Hall's (`t_interval`), which corrects for
-skewness. Differences of two skewed runs may have none, and then a skewness that is told from few
-trials is noise; differences from a run in which a head does nothing have it all. In simulations (8,
-16 and 32 trials; normal and exponential effects, of both runs or of one alone) a nominal 95 %
-covers 94 to 97 % (Student's alone from 89 % on, Hall's alone from 93 %), and of lognormal effects
-83 to 98 % with Student's alone, 90 to 98 % with both.
+Each end of an interval is the outer one of two: Student's (or Welch's), and Hall's (`t_interval`),
+which corrects for skewness. The difference of two skewed runs may have no skewness, and then a
+skewness estimated from few trials is noise; the difference from a run in which a head does nothing
+keeps all of it. In simulations (8, 16 and 32 trials; normal and exponential effects, of both runs
+or of one alone) a nominal 95 % covers 94 to 97 % (Student's alone from 89 % on, Hall's alone from
+93 %), and of lognormal effects 83 to 98 % with Student's alone, 90 to 98 % with both.
 """
 
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from . import t_interval, t_p, within_strata
 
 @dataclass(frozen=True)
 class Difference:
-    """Means over trials of one run less those of another, each (…).
+    """The difference between two runs' means over trials, each (…).
 
     Attributes:
-        mean: the second less the first.
+        mean: the second run's mean less the first's.
         low, high: its 95 % interval.
-        p: two-sided, of no difference.
+        p: two-sided, for no difference.
     """
 
     mean: np.ndarray
@@ -50,22 +50,22 @@ def difference(
     strata: tuple[Sequence | np.ndarray | None, Sequence | np.ndarray | None] = (None, None),
     confidence: float = 0.95,
 ) -> Difference:
-    """By how much the mean of ``other`` exceeds that of ``one``.
+    """How much the mean of ``other`` exceeds that of ``one``.
 
     Args:
-        one, other: (trials, …); of the same trials in the same order, as many.
-        same_trials: whether they are the same, so that they are compared trial by trial.
-        strata: a label per trial of each side, as in `t_interval`; of the same trials the first
-            side's.
-        confidence: probability that the interval is meant to cover.
+        one, other: (trials, …); if the trials are the same, in the same order.
+        same_trials: whether the trials are the same, and thus compared one by one.
+        strata: a label per trial of each side, as in `t_interval`; if the trials are the same, the
+            first side's count.
+        confidence: the nominal coverage.
 
     Returns:
-        All NaN but ``mean`` where a side has fewer than two trials. p is never below what an
-        exchange of the trials' sides could give: 2 / 2^n of n trials that are the same, else 2 /
-        (n + m choose n).
+        All NaN but ``mean`` if a side has fewer than two trials. p is never below what exchanging
+        the trials' sides could give: 2 / 2^n for n trials that are the same, else 2 / (n + m choose
+        n).
 
     Raises:
-        InputError: trials said to be the same that are not as many.
+        InputError: different numbers of trials that are said to be the same.
 
     Examples:
         >>> from rgb_circuit.statistics.differences import difference
@@ -108,8 +108,8 @@ def difference(
 
 
 def _joined(one, other, mean, strata):
-    """One sample of both, whose mean is the difference and whose spread within strata is its; and
-    its strata, those of each run apart."""
+    """One sample made from both runs, whose mean is the difference and whose spread within strata
+    is that of the difference; and its strata, separate for each run."""
     n = len(one) + len(other)
     deviations = [n / len(side) * (side - side.mean(0)) for side in (one, other)]
     labels = [

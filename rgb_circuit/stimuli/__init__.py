@@ -1,1 +1,1 @@
-"""What a model is shown: tasks, their files, and trials that are drawn."""
+"""The stimuli: tasks, their files, and the trials drawn from them."""

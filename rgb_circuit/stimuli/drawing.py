@@ -1,5 +1,4 @@
-"""Trials that are drawn for a model: on its own grid, in its own conversation, with words that it
-can say."""
+"""Draw trials for a model: on its own grid, in its own conversation, with words that it can say."""
 
 from __future__ import annotations
 
@@ -21,21 +20,21 @@ if TYPE_CHECKING:
 def trials(
     model: Vlm, task: str | Task = "rgb", n: int = 32, seed: int = 0, **fixed: Any
 ) -> list[Trial]:
-    """Trials of a task, drawn for a model.
+    """Draw trials of a task for a model.
 
-    Words are drawn from those of the task that are one token for the model, or where these are too
-    few, that begin with different tokens.
+    Words come from those of the task that are one token for the model; if these are too few, from
+    those that begin with different tokens.
 
     Args:
-        task: one that ships, by its name, or any that draws its trials.
+        task: the name of a shipped task, or any task that draws its trials.
         n: number of trials.
         seed: the same seed gives the same trials.
         fixed: what the task can hold fixed: roles, such as ``odd="red"``, a ``template`` of the
-            task, and what it says besides.
+            task, and its further options.
 
     Raises:
-        InputError: a task that there is not, or that draws nothing; a model without its words; or
-            what the task cannot draw.
+        InputError: an unknown task, or one that draws no trials; a model that lacks the task's
+            words; or a value in ``fixed`` that the task cannot draw.
 
     Examples:
         >>> trials = rgb.trials(model, "rgb", n=3, odd="red")
@@ -66,10 +65,10 @@ def trials(
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:
     """A sample of the RGB game on the model's own grid, balanced over colours and tiles.
 
-    Colours are drawn from the palette's words that are one token for the model, or where these are
-    too few, that begin with different tokens; each is used equally often in each role, and no tile
-    is used twice before all were used. The first tile is left out: a causal model has nothing to
-    compare it with.
+    Colours come from the palette's words that are one token for the model; if these are too few,
+    from those that begin with different tokens. Each is used equally often in each role, and no
+    tile is used twice before all were used. The first tile is left out: a causal model has nothing
+    to compare it with.
 
     Args:
         n: number of trials.
@@ -95,10 +94,10 @@ def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:
 
 
 def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -> tuple[str, ...]:
-    """The words that a task is drawn with for a model; none where it knows none.
+    """The words with which a task is drawn for a model; empty if the model knows none.
 
     Args:
-        vocabulary: drawn from instead of the task's.
+        vocabulary: the words to draw from, instead of the task's.
     """
     words = task.vocabulary if vocabulary is None else vocabulary
     asked = WordsAsked.of(task, model.prompt(task.questions[0]), words)
@@ -106,7 +105,7 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
 
 
 class WordsAsked(NamedTuple):
-    """What the words that a task is drawn with depend on, besides the model (`Vlm.drawable`)."""
+    """The inputs, in addition to the model, that the words of a task depend on (`Vlm.drawable`)."""
 
     prompt: str
     words: tuple[str, ...]
@@ -115,7 +114,7 @@ class WordsAsked(NamedTuple):
 
     @classmethod
     def of(cls, task: Task, prompt: str, words: Iterable[str]) -> WordsAsked:
-        """What a task asks in a prompt."""
+        """The inputs for a task asked in a prompt."""
         taken = tuple(role.word for role in task.roles.values() if role.word is not None)
         return cls(prompt, tuple(words), len(task.drawn), taken)
 
@@ -123,8 +122,8 @@ class WordsAsked(NamedTuple):
 def words_at(
     model: Vlm, prompt: str, words: Iterable[str], *, least: int, taken: Iterable[str]
 ) -> tuple[str, ...]:
-    """Those of ``words`` that a task asked in ``prompt`` can be drawn with; none where the model
-    can write none there.
+    """Those of ``words`` with which a task asked in ``prompt`` can be drawn; empty if the model can
+    write none there.
 
     Args:
         least, taken: as in `rgb_circuit.conversation.answers.drawable`.
@@ -141,8 +140,8 @@ def words_at(
 
 def form_at(model: Vlm, prompt: str, words: Iterable[str]) -> str | None:
     """The form in which the model writes ``words`` after ``prompt``, a key of
-    `rgb_circuit.conversation.answers.FORMS`: the likeliest in which any can be written; None,
-    without a forward, where none can."""
+    `rgb_circuit.conversation.answers.FORMS`: the likeliest form that can write any of them; None,
+    without a forward, if there is none."""
     words, tokenizer = tuple(words), model.processor.tokenizer
     if form_of(tokenizer, prompt, words, tuple(FORMS), model.sayable) is None:
         return None

@@ -2,17 +2,17 @@
 test.
 
 - **Clusters.** A trial may name its cluster (`rgb_circuit.Trial.cluster`). Trials that name none
-  and that no task drew are one cluster where they share a picture, pixel for pixel, whichever
-  condition's it is, and where others link them. Eight questions about each of four photographs are
-  four observations: counted as 32, a true null is rejected in 0.24 of samples instead of 0.05.
-  Below `FEWEST` clusters nothing is tested.
-- **Strata** are what was fixed: the answer's word, and what a trial declares
+  and that no task drew are one cluster if they share a picture, pixel for pixel and under any
+  condition, or if other trials link them. Eight questions about each of four photographs are four
+  observations: counted as 32, a true null is rejected in 0.24 of samples instead of 0.05. Below
+  `FEWEST` clusters nothing is tested.
+- **Strata** are what was fixed: the answer's word, and the factors that a trial declares
   (`rgb_circuit.Trial.strata`).
-- **Answers.** Of two to four words (`FEW_WORDS`) each has the same weight, whichever is more
-  frequent, and what is claimed must be shown in each, with `FEWEST` clusters or more: a head that
-  always says "yes" is right wherever that is the answer.
+- **Answers.** Each of two to four words (`FEW_WORDS`) has the same weight, whichever is more
+  frequent. A claim must be shown in each, with `FEWEST` clusters or more: a head that always says
+  "yes" is right wherever that is the answer.
 
-A task that is drawn says itself what its trials share: nothing, unless they name a cluster.
+The trials of a drawn task share nothing, unless they name a cluster.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,23 +28,23 @@ from ..task import Task
 from ..trial import Trial
 from .tasks import task_of
 
-# Clusters below which nothing is tested; of two to four answers, in each.
+# The fewest clusters that are tested; with two to four answers, the fewest in each.
 FEWEST = 8
-# From how many clusters on a stratum's own spread is worth much.
+# The fewest clusters for which a stratum's own spread means much.
 ENOUGH = 4
 FEW_WORDS = range(2, 5)
-# Numbers of a frame that are no measurements.
+# Columns of numbers that are labels, not measurements.
 _LABELS = ("window", "sender_layer", "sender_head", "receiver_layer", "receiver_head")
 
 
 @dataclass(frozen=True)
 class Replicates:
-    """Which of some trials are one observation.
+    """Which trials are one observation.
 
     Attributes:
         clusters: a label per trial, (trials,).
-        levels: of the declared strata, one text per trial, (trials,); empty where none are.
-        drawn: a task drew the trials, so that any number of them is tested, and answers are as
+        levels: the declared strata, one text per trial, (trials,); empty if none are declared.
+        drawn: whether a task drew the trials. Then any number of them is tested, and answers are as
             balanced as they were drawn.
 
     Examples:
@@ -62,25 +62,26 @@ class Replicates:
 
     @classmethod
     def of(cls, trials: Sequence[Trial], task: Task | None = None) -> "Replicates":
-        """Of trials of a task; by default `rgb_circuit.stimuli.tasks.task_of` says which."""
+        """The replicates of a task's trials; by default the task from
+        `rgb_circuit.stimuli.tasks.task_of`."""
         drawn = (task or task_of(trials)).is_game
         levels = [_levels(trial.strata) for trial in trials]
         return cls(np.array(clusters_of(trials, drawn)), np.array(levels, dtype=str), drawn)
 
     @classmethod
     def recorded(cls, described: Sequence[Mapping[str, Any]], task: Task) -> "Replicates":
-        """`of` trials as `rgb_circuit.trial.described` has them, without their pictures."""
+        """`of` for trials as `rgb_circuit.trial.described` records them, without their pictures."""
         clusters = recorded_clusters(described, task)
         levels = [_levels(trial.get("strata", {})) for trial in described]
         return cls(np.array([*clusters.values()]), np.array(levels, dtype=str), task.is_game)
 
     @classmethod
     def each(cls, n: int) -> "Replicates":
-        """Of ``n`` drawn trials that share nothing."""
+        """The replicates of ``n`` drawn trials that share nothing."""
         return cls(np.arange(n).astype(str), np.full(n, ""), drawn=True)
 
     def only(self, used: np.ndarray) -> "Replicates":
-        """Of the trials ``used``, by number."""
+        """The replicates of the trials ``used``, given by number."""
         return Replicates(self.clusters[used], self.levels[used], self.drawn)
 
     @property
@@ -90,11 +91,12 @@ class Replicates:
 
     @property
     def counts_clusters(self) -> bool:
-        """Whether the rules of clusters are theirs: nobody drew them, or some share a cluster."""
+        """Whether the rules for clusters apply: no task drew the trials, or some share a
+        cluster."""
         return not self.drawn or len(set(self.clusters)) < len(self.clusters)
 
     def n(self, used: np.ndarray | None = None) -> int:
-        """How many clusters the trials ``used`` are in."""
+        """The number of clusters of the trials ``used``."""
         return len(set(self.clusters if used is None else self.clusters[used]))
 
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
@@ -104,19 +106,19 @@ class Replicates:
         return np.flatnonzero(first), np.flatnonzero(~first)
 
     def by_answer(self, words: np.ndarray | None, used: np.ndarray) -> list[np.ndarray]:
-        """The trials that are tested together: those of each answer where it has two to four words,
-        else all.
+        """The trials that are tested together: if the answer has two to four words, those of each
+        word; else all.
 
         Args:
-            words: the answer's in every trial; None where they are not known.
+            words: the answer's word in every trial; None if unknown.
             used: numbers of trials.
         """
-        if self.drawn or words is None or len(found := np.unique(words[used])) not in FEW_WORDS:
+        if self.drawn or words is None or len(answers := np.unique(words[used])) not in FEW_WORDS:
             return [used]
-        return [used[words[used] == word] for word in found]
+        return [used[words[used] == word] for word in answers]
 
     def too_few(self, words: np.ndarray | None, used: np.ndarray) -> str:
-        """Why nothing can be tested on the trials ``used``: "few clusters", "few of an answer"; or
+        """Why nothing can be tested on the trials ``used``: "few clusters", "few of an answer", or
         empty."""
         if not self.counts_clusters:
             return ""
@@ -128,18 +130,18 @@ class Replicates:
     def groups(
         self, used: np.ndarray | None = None, apart: np.ndarray | None = None
     ) -> list[np.ndarray]:
-        """The numbers of the trials of each cluster, in the order of the trials.
+        """The numbers of each cluster's trials, in the order of the trials.
 
         Args:
             used: numbers of trials; all by default.
-            apart: a label per trial; those of different labels stay apart.
+            apart: a label per trial; trials with different labels stay apart.
         """
-        found: dict[tuple, list[int]] = {}
+        members: dict[tuple, list[int]] = {}
         for trial in self.all if used is None else used:
-            found.setdefault(
+            members.setdefault(
                 (self.clusters[trial], None if apart is None else apart[trial]), []
             ).append(trial)
-        return [np.array(trials) for trials in found.values()]
+        return [np.array(trials) for trials in members.values()]
 
     def means(
         self,
@@ -152,14 +154,13 @@ class Replicates:
 
         Args:
             values: (trials, …).
-            words: strata of the trials beside those declared; None where there are none.
+            words: strata of the trials in addition to the declared ones; None if there are none.
             used: numbers of trials; all by default.
-            alike: weigh each answer alike where it has two to four words, so that the mean over
-                clusters is the mean of the answers' means.
+            alike: give each of two to four answers the same weight, so that the mean over clusters
+                is the mean of the answers' means.
 
         Returns:
-            (clusters, …), and a label per cluster: of several strata all of them, with " + "
-            between.
+            (clusters, …), and a label per cluster, which joins several strata by " + ".
         """
         used, values = self.all if used is None else used, np.asarray(values)
         groups = self.groups(used)
@@ -167,21 +168,21 @@ class Replicates:
         labels = (
             None
             if strata is None
-            else np.array([" + ".join(sorted(set(strata[own]))) for own in groups])
+            else np.array([" + ".join(sorted(set(strata[members]))) for members in groups])
         )
         parts = self.by_answer(words, used) if alike else [used]
         if len(parts) == 1:
-            return np.stack([values[own].mean(0) for own in groups]), labels
+            return np.stack([values[members].mean(0) for members in groups]), labels
         weights = np.zeros(len(self.clusters))
         for part in parts:
             shared = self.groups(part)
-            for own in shared:
-                weights[own] = len(groups) / len(parts) / len(shared) / len(own)
+            for members in shared:
+                weights[members] = len(groups) / len(parts) / len(shared) / len(members)
         weighted = values * weights.reshape(-1, *[1] * (values.ndim - 1))
-        return np.stack([weighted[own].sum(0) for own in groups]), labels
+        return np.stack([weighted[members].sum(0) for members in groups]), labels
 
     def strata(self, words: np.ndarray | None) -> np.ndarray | None:
-        """(trials,): the words, with the declared levels."""
+        """The words with the declared levels, (trials,)."""
         if not self.levels.any():
             return words
         if words is None:
@@ -189,20 +190,20 @@ class Replicates:
         return np.array([f"{word} ({level})" for word, level in zip(words, self.levels)])
 
     def thin(self, words: np.ndarray) -> tuple[int, int]:
-        """How many strata have fewer than `ENOUGH` clusters, and how many strata there are."""
+        """The number of strata with fewer than `ENOUGH` clusters, and the number of strata."""
         strata = words if (found := self.strata(words)) is None else found
         counts = [self.n(np.flatnonzero(strata == name)) for name in np.unique(strata)]
         return sum(count < ENOUGH for count in counts), len(counts)
 
 
 def _levels(strata):
-    """The declared levels of a trial, as a text."""
+    """A trial's declared levels as text."""
     return ", ".join(f"{name} {level}" for name, level in strata.items())
 
 
 def clusters_of(trials: Sequence[Trial], drawn: bool) -> list[str]:
-    """A label per trial: its cluster, or the name of the first trial that it shares pictures
-    with."""
+    """A label per trial: its cluster, or the name of the first trial with which it shares
+    pictures."""
     pictures = [
         () if drawn or trial.cluster else tuple(map(picture_hash, trial.sources.values()))
         for trial in trials
@@ -213,13 +214,13 @@ def clusters_of(trials: Sequence[Trial], drawn: bool) -> list[str]:
 def linked(
     names: Sequence[str], named: Sequence[str], pictures: Sequence[Iterable[str]]
 ) -> list[str]:
-    """A label per trial, the same for those that have one cluster, or share a picture directly or
-    by others.
+    """A label per trial, the same for trials that name the same cluster or share a picture,
+    directly or through others.
 
     Args:
         names: of the trials.
         named: the cluster that each names, or empty.
-        pictures: what identifies its pictures, where it names none.
+        pictures: identifiers of each trial's pictures; empty if it names a cluster.
 
     Examples:
         >>> from rgb_circuit.stimuli.replicates import linked
@@ -243,31 +244,31 @@ def linked(
 
 
 def named_clusters(trials: Sequence[Trial], task: Task | None = None) -> dict[str, str]:
-    """Name of a trial → its cluster; see `Replicates.of`."""
+    """Trial name → cluster; see `Replicates.of`."""
     return dict(
         zip((trial.name for trial in trials), map(str, Replicates.of(trials, task).clusters))
     )
 
 
 def recorded_clusters(described: Sequence[Mapping[str, Any]], task: Task) -> dict[str, str]:
-    """`named_clusters` of trials as `rgb_circuit.trial.described` has them, without their
+    """`named_clusters` for trials as `rgb_circuit.trial.described` records them, without their
     pictures."""
     names = [trial["name"] for trial in described]
-    own = [trial.get("cluster", "") for trial in described]
+    clusters = [trial.get("cluster", "") for trial in described]
     pictures = [
         () if task.is_game or cluster else trial["pictures"].values()
-        for trial, cluster in zip(described, own)
+        for trial, cluster in zip(described, clusters)
     ]
-    return dict(zip(names, linked(names, own, pictures)))
+    return dict(zip(names, linked(names, clusters, pictures)))
 
 
 def averaged(frame: pd.DataFrame, clusters: Mapping[str, str]) -> pd.DataFrame:
-    """A frame with a row per cluster where it had one per trial: means of its numbers, and of
-    ``answer`` all words. Where each trial is a cluster, the frame itself.
+    """A frame with a row per cluster instead of per trial: the means of its numbers, and all words
+    of ``answer``. If each trial is its own cluster, the frame itself.
 
     Args:
         frame: with ``trial``, and a row per trial for every combination of its labels.
-        clusters: name of a trial → its cluster.
+        clusters: trial name → cluster.
     """
     named = frame["trial"].astype(str).map(clusters)
     if named.nunique() == frame["trial"].nunique():
@@ -290,13 +291,13 @@ def averaged(frame: pd.DataFrame, clusters: Mapping[str, str]) -> pd.DataFrame:
 def observed(
     table: pd.DataFrame, trials: Sequence[Trial], words: Mapping[str, str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """A table of a row per trial as one of a row per cluster, answers weighed alike; and the rows'
-    strata.
+    """A table with a row per trial as a table with a row per cluster, with equal weight for each
+    answer; and the rows' strata.
 
     Args:
         table: indexed by the trials' names.
-        trials: that it is of, or more.
-        words: name of a trial → the word that is read, or right.
+        trials: the table's trials, or more.
+        words: trial name → the word that is read, or right.
     """
     named = {trial.name: trial for trial in trials}
     replicates = Replicates.of([named[str(name)] for name in table.index])
@@ -309,41 +310,42 @@ def observed(
 
 
 def of_one_source(trials: Sequence[Trial]) -> str:
-    """Which trials are one observation since they share pictures or a cluster, and whether there
-    are too few, in sentences; empty where there is nothing to say, and where a task drew them."""
+    """Sentences that say which trials are one observation, since they share pictures or a cluster,
+    and whether these are too few; empty if there is nothing to say, or a task drew the trials."""
     replicates = Replicates.of(trials)
     if replicates.drawn:
         return ""
     groups, sentences = replicates.groups(), []
     if shared := [own for own in groups if len(own) > 1]:
-        one, other = (trials[number].name for number in shared[0][:2])
+        first, second = (trials[number].name for number in shared[0][:2])
         why = "name one cluster" if trials[shared[0][0]].cluster else "share a picture"
         sentences.append(
             f"{said(len(trials), len(groups))}, each one observation: trials of one source are "
-            f"averaged before any test, such as {one!r} and {other!r}, which {why}"
+            f"averaged before any test, such as {first!r} and {second!r}, which {why}"
         )
     thin, strata = replicates.thin(_right_words(trials))
     kinds = "answers within declared strata" if replicates.levels.any() else "answers"
-    if thin and strata not in FEW_WORDS:
+    if len(groups) < FEWEST:
+        sentences.append(f"nothing is tested with fewer than {FEWEST} trials that share no source")
+    elif thin and strata not in FEW_WORDS:
         sentences.append(
             f"{thin} of {strata} {kinds} have fewer than {ENOUGH} clusters, so "
             "that what a head does for one of these is hardly told from chance"
         )
-    if len(groups) < FEWEST:
-        sentences.append(f"nothing is tested with fewer than {FEWEST} trials that share no source")
     return ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 
 def _right_words(trials):
-    """(trials,): what is right for the clean picture, empty where nothing is."""
+    """The right answer to the clean picture, (trials,); empty if there is none."""
     return np.array([trial.answers.get(trial.expected.get("clean"), "") for trial in trials])
 
 
 def check_enough(trials: Sequence[Trial]) -> None:
-    """Refuse trials that are in too few clusters to be tested.
+    """Refuse trials in too few clusters to be tested.
 
     Raises:
-        NotApplicable: fewer than `FEWEST`, where nobody drew them or they name clusters.
+        NotApplicable: fewer than `FEWEST` clusters, if no task drew the trials or they name
+            clusters.
     """
     replicates = Replicates.of(trials)
     if replicates.too_few(None, replicates.all):
@@ -354,8 +356,8 @@ def check_enough(trials: Sequence[Trial]) -> None:
 
 
 def counted(frame: pd.DataFrame) -> str:
-    """What the ``n`` of a frame of results is: "32 trials", or "32 trials in 8 clusters" where
-    ``attrs["trials"]`` says that it counts clusters of so many.
+    """The ``n`` of a frame of results in words: "32 trials", or "32 trials in 8 clusters" if
+    ``attrs["trials"]`` says that it counts clusters.
 
     Examples:
         >>> from rgb_circuit.stimuli.replicates import counted
@@ -373,12 +375,12 @@ def observations(frame: pd.DataFrame) -> str:
 
 
 def with_trials(frame: pd.DataFrame, trials: int) -> pd.DataFrame:
-    """The frame, which remembers of how many trials its ``n`` observations are."""
+    """The frame, with the number of trials behind its ``n`` observations kept in ``attrs``."""
     frame.attrs["trials"] = trials
     return frame
 
 
 def said(trials: int, clusters: int) -> str:
-    """A number of trials as it is shown: "32 trials", "32 trials in 8 clusters"."""
+    """A number of trials in words: "32 trials", "32 trials in 8 clusters"."""
     count = f"{trials} trial{'s' * (trials != 1)}"
     return count if trials == clusters else f"{count} in {clusters} cluster{'s' * (clusters != 1)}"

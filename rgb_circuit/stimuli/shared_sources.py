@@ -1,9 +1,8 @@
-"""Which trials of several samples are of one source, such as one scene that is asked about in two
-ways.
+"""Which trials of several samples share a source, such as one scene with two questions about it.
 
-Noise of a picture is in every effect that is measured on it. Where samples share pictures, heads
-must not be found on a picture and tested on the same one, and what two effects share by noise must
-not be taken for agreement.
+The noise of a picture enters every effect that is measured on it. If samples share pictures, heads
+must not be found and tested on the same picture, and noise that two effects share must not count as
+agreement.
 """
 
 from collections import Counter
@@ -18,15 +17,15 @@ from .tasks import task_of
 
 
 def sources_of(samples: Sequence[Sequence[Trial]]) -> list[np.ndarray]:
-    """A label per trial of each sample, the same for trials of one source, in whichever sample:
-    such as share their clean picture, pixel for pixel, or are in one cluster
-    (`rgb_circuit.stimuli.replicates`), directly or by others.
+    """A label per trial of each sample, the same for trials that share a source, in whichever
+    sample: their clean picture, pixel for pixel, or a cluster (`rgb_circuit.stimuli.replicates`),
+    directly or through others.
 
-    Clusters that trials name are one in two samples where nobody drew the trials; those of drawn
-    trials are numbers.
+    Equal cluster names in two samples mean the same cluster, unless a task drew the trials: its
+    clusters are numbers.
 
     Args:
-        samples: trials of one task each.
+        samples: each the trials of one task.
     """
     names, known = [], []
     for number, trials in enumerate(samples):
@@ -40,8 +39,8 @@ def sources_of(samples: Sequence[Sequence[Trial]]) -> list[np.ndarray]:
 
 
 def halves_of(samples: Sequence[Sequence[Trial]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each sample the numbers of the trials in the first half of its sources, and in the second;
-    a source is in the same half of all samples, so that a half may be small, or empty."""
+    """For each sample, the numbers of the trials in the first half of its sources, and in the
+    second; a source is in the same half of all samples, so a half may be small, or empty."""
     is_first: dict[str, bool] = {}
     for labels in (sources := sources_of(samples)):
         names = dict.fromkeys(labels)
@@ -53,11 +52,11 @@ def halves_of(samples: Sequence[Sequence[Trial]]) -> list[tuple[np.ndarray, np.n
 
 
 def lined_up(one: Sequence[str], other: Sequence[str]) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The numbers of the observations of two samples, such that both are of the same sources in the
-    same order, or of none in common; and whether they are the same.
+    """The numbers of the observations to keep of two samples, such that both have the same sources
+    in the same order, or none in common; and whether they have the same.
 
-    Where samples share some of their sources, these alone are kept if they are half of the smaller
-    sample or more; else the other sample is left without them.
+    If the samples share some sources, only these are kept if they are at least half of the smaller
+    sample; otherwise the other sample loses them.
 
     Args:
         one, other: the source of each observation.
@@ -73,18 +72,18 @@ def lined_up(one: Sequence[str], other: Sequence[str]) -> tuple[np.ndarray, np.n
     keys = [_numbered(labels) for labels in (one, other)]
     shared = [key for key in keys[0] if key in keys[1]]
     if shared and 2 * len(shared) >= min(map(len, keys)):
-        same = [np.array([own[key] for key in shared]) for own in keys]
-        return same[0], same[1], True
-    there = {label for label, _ in keys[0]}
-    alone = [number for (label, _), number in keys[1].items() if label not in there]
+        numbers = [np.array([own[key] for key in shared]) for own in keys]
+        return numbers[0], numbers[1], True
+    first_labels = {label for label, _ in keys[0]}
+    alone = [number for (label, _), number in keys[1].items() if label not in first_labels]
     return np.arange(len(one)), np.array(alone, dtype=int), False
 
 
 def _numbered(labels):
-    """(label, how many of it came before) → its number."""
+    """(label, number of its earlier occurrences) → position."""
     before: Counter = Counter()
-    found = {}
+    positions = {}
     for number, label in enumerate(labels):
-        found[label, before[label]] = number
+        positions[label, before[label]] = number
         before[label] += 1
-    return found
+    return positions

@@ -1,44 +1,46 @@
-"""Tasks and hypotheses as TOML files: data only, no name of a function and no expression."""
+"""Tasks and hypotheses as TOML files: data only, no names of functions and no expressions."""
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.on_disk import on_disk
 from ..files.table_text import shortened
+from ..files.toml_file import read_toml
 from ..hypothesis import Hypothesis
 from ..hypothesis.plain_tables import hypotheses_of
 from ..task import Task
 
-# A key that TOML takes without quotes.
+# The characters of a TOML key without quotes.
 _BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def read_task(path: str | Path) -> Task:
-    """The task that a TOML file describes; how it is written: docs/tasks.md. Its ``trials`` lie
-    beside it, and so does the file that it is ``like``.
+    """Read the task that a TOML file describes (docs/tasks.md has the format). Paths to its
+    ``trials`` and to the file that it is ``like`` are relative to the file.
 
     Raises:
-        InputError: no such file, no TOML, or something in it that is no task, with its key.
+        InputError: no such file, no TOML, or an invalid entry, with its key.
 
     Examples:
         >>> task = rgb.read_task(Path(rgb.__file__).parent / "stimuli" / "tasks" / "rgb.toml")
         >>> task.right, task.corrupted, task.targets
         ('odd', 'erased', ('recolored', 'erased'))
     """
-    task = Task.of_plain(_table_of(path), Path(path).name)
-    return replace(task, trials=str(Path(path).parent / task.trials)) if task.trials else task
+    path = Path(path)
+    task = Task.of_plain(_table_of(path), path.name)
+    return replace(task, trials=str(on_disk(path.parent, task.trials))) if task.trials else task
 
 
 def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
-    """The hypotheses of a TOML file, which may be a task's or hold nothing else.
+    """Read the hypotheses of a TOML file, which may be a task's or hold nothing else.
 
     Raises:
-        InputError: no such file, no TOML, no hypotheses, or one that cannot be read, with its key.
+        InputError: no such file, no TOML, no hypotheses, or an invalid hypothesis, with its key.
 
     Examples:
         >>> folder = Path(rgb.__file__).parent / "stimuli" / "tasks"
@@ -56,7 +58,7 @@ def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
 
 
 def to_toml(table: Mapping[str, Any]) -> str:
-    """A table of text, numbers, lists and tables, such as `Task.plain` gives, as TOML.
+    """Write a table of text, numbers, lists and tables, such as from `Task.plain`, as TOML.
 
     Examples:
         >>> print(to_toml({"name": "shapes", "roles": {"right": {"says": "colour of the square"}}}))
@@ -96,15 +98,10 @@ def _key(name):
 
 
 def _table_of(path, above=()):
-    """What a file holds, on top of what the file holds that it is ``like``, in which words are
-    exchanged."""
+    """A file's table, on top of the table of the file that it is ``like``, with words replaced as
+    in ``instead``."""
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is no TOML: {error}") from error
+    table = read_toml(path)
     if "like" not in table:
         return table
     like, instead = table.pop("like"), table.pop("instead", {})
@@ -118,12 +115,13 @@ def _table_of(path, above=()):
             f"{path.name}: instead is {shortened(instead)}; give a table of words, such as "
             '{ color = "shape" }'
         )
-    return _reworded(_table_of(path.parent / like, (*above, path.resolve())), instead) | table
+    there = _table_of(on_disk(path.parent, like), (*above, path.resolve()))
+    return _reworded(there, instead) | table
 
 
 def _reworded(value, instead, names=False):
-    """A value with other words for some. In tables of tables keys of the format and ``names`` take
-    turns; names are reworded too."""
+    """A value with words replaced. In nested tables the levels alternate between the format's keys,
+    which stay, and ``names``, which are replaced too."""
     if isinstance(value, dict):
         keys = [_reworded(key, instead) if names else key for key in value]
         return {key: _reworded(own, instead, not names) for key, own in zip(keys, value.values())}

@@ -1,1 +1,1 @@
-"""Trials from the rows of tables as people have them."""
+"""Trials from the rows of users' own tables."""

@@ -1,11 +1,11 @@
 """Questions as tables hold them: bare, or inside a whole prompt of some model's conversation.
 
-A table that was made for one model holds that model's conversation around every question. Another
-model would read it as text, so the question is cut out, and put into the conversation of the model
-at hand. Known are the markers of Vicuna and LLaVA (``USER: … ASSISTANT:``), ChatML (Qwen), Llama 2
+A table made for one model holds that model's conversation around every question. Another model
+would read it as text, so the question is cut out and put into the conversation of the present
+model. Known are the markers of Vicuna and LLaVA (``USER: … ASSISTANT:``), ChatML (Qwen), Llama 2
 and Mistral (``[INST]``), Llama 3, Gemma, and Phi.
 
-Refused are what no model can answer about one picture: a caption, which asks nothing, and a
+Texts that no model can answer about one picture are refused: a caption, which asks nothing, and a
 question about two pictures.
 """
 
@@ -14,7 +14,7 @@ import re
 from ..errors import InputError
 from ..files.table_text import shortened
 
-# The beginning of a user's turn, and what ends it.
+# The beginning and the end of a user's turn.
 TURNS = (
     (r"<\|im_start\|>user\n", r"<\|im_end\|>"),
     (r"<\|start_header_id\|>user<\|end_header_id\|>\s*", r"<\|eot_id\|>"),
@@ -25,16 +25,16 @@ TURNS = (
     (r"### ?Human:", r"### ?Assistant:"),
 )
 
-# What stands for a picture, one at a time; several tokens of one picture are one.
+# Placeholders of a picture, each alone; several tokens of one picture count as one.
 PICTURE = re.compile(
     r"<\|vision_start\|>(?:<\|image_pad\|>|<\|video_pad\|>)+<\|vision_end\|>"
     r"|<\|image_\d+\|>|(?:<\|image_pad\|>)+|<\|image\|>|<start_of_image>|(?:<image_soft_token>)+"
     r"|<image(?: ?\d+)?>|<ImageHere>|<img>(?:</img>)?|\[IMG\]"
 )
-# What a conversation as text begins and ends with for some tokenizers.
+# The first and last tokens of a conversation as text, for some tokenizers.
 _ENDS = re.compile(r"^\s*<s>|</s>\s*$")
 
-# A text asks for something where one of these words begins one of its sentences.
+# A text asks something if one of its sentences begins with one of these words.
 _ASKS = re.compile(
     r"(?:^|[.!:;,\n]\s*)(?:please\s+)?(?:what|which|who|whose|where|when|why|how|is|are|was|were|does|do|did|"
     r"can|could|has|have|would|will|should|answer|respond|reply|describe|name|say|tell|state|list|count|"
@@ -50,11 +50,11 @@ _TWO = re.compile(
 
 
 def question_in(text: str) -> tuple[str, bool]:
-    """The question of a text, without the conversation and without what stands for the picture; and
-    whether anything was cut off.
+    """The question of a text without the conversation and the picture's placeholder; and whether
+    anything was cut off.
 
     Raises:
-        InputError: a conversation of several turns, several pictures, or nothing that is asked.
+        InputError: a conversation of several turns, several pictures, or no question.
 
     Examples:
         >>> question_in("<|im_start|>user\\n<image>How many?<|im_end|>\\n<|im_start|>assistant\\n")
@@ -81,13 +81,13 @@ def question_in(text: str) -> tuple[str, bool]:
 
 
 def check_asks(question: str, column: str) -> None:
-    """Refuse what stands in a column of questions and asks nothing, or asks about two pictures.
+    """Refuse a text in a column of questions that asks nothing, or asks about two pictures.
 
     Args:
-        column: where it stands, for the sentence.
+        column: its column, for the message.
 
     Raises:
-        InputError: one of these, with how to ask instead.
+        InputError: such a text, with how to ask instead.
 
     Examples:
         >>> check_asks("Is there a dog in the picture?", "text")
@@ -109,7 +109,7 @@ def check_asks(question: str, column: str) -> None:
 
 
 def _turns(text, begin, end):
-    """What stands in the turns of a user; where a turn has no end, the rest of the text."""
+    """The texts of a user's turns; a turn without an end takes the rest of the text."""
     return re.findall(f"{begin}(.*?)(?:{end}|$)", text, re.DOTALL) if re.search(begin, text) else []
 
 

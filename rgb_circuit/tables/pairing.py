@@ -1,10 +1,11 @@
-"""Pairs of rows: for single pictures, whose counterfactual is another row with another answer.
+"""Pairs of rows, for tables of single pictures: the counterfactual of a picture is another row with
+another answer.
 
-Within each group of ``by``, rows are matched two by two such that no pair has an answer in common
-and, where each has one, as many rows as possible have a partner: take a row of the answer that most
-rows are left of, and one of another answer at random. Each pair stands in the table twice, once
-with either row first, so that every picture is clean as often as it is changed, and every answer
-right as often as wrong.
+Within each group of ``by``, rows are matched two by two. Rows with a word of the answer in common
+are never paired. If each answer is a single word, as many rows as possible get a partner: each step
+takes a row of the answer with most rows left, and a row of another answer at random. Each pair is
+in the table twice, once with either row first, so every picture is clean as often as it is changed,
+and every answer right as often as wrong.
 """
 
 import warnings
@@ -24,22 +25,22 @@ BESIDE = "other_"
 def pair(
     rows: object, *, differ: str = "gt_answer", by: str | Sequence[str] | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """Every row beside another row with another answer.
+    """Pair every row with a row of another answer.
 
     Args:
         rows: as in `rgb_circuit.trials_from`.
-        differ: the column whose cells must differ in a pair; of several words in a cell none may be
-            the other's.
+        differ: the column whose cells must differ in a pair; cells of several words must have none
+            in common.
         by: column or columns whose cells must be equal in a pair, such as the question.
         seed: the same seed gives the same pairs.
 
     Returns:
-        A row per row that has a partner: its columns; ``other_COLUMN``, the partner's, beside each;
-        ``pair``, the number of the pair, in which two rows are (a cluster); ``row``, its number in
-        ``rows``. ``attrs["left_over"]`` lists the numbers of rows without a partner.
+        A row for each row with a partner: its columns; for each column the partner's, as
+        ``other_COLUMN``; ``pair``, the number of the pair that two rows share (a cluster); ``row``,
+        its number in ``rows``. ``attrs["left_over"]`` lists the numbers of rows without a partner.
 
     Raises:
-        InputError: a column that is not there or that pairing adds, a cell of ``differ`` that is no
+        InputError: a column that is missing or that pairing adds, a cell of ``differ`` that is no
             text, or rows of which no two make a pair.
 
     Warns:
@@ -94,35 +95,35 @@ def pair(
 
 
 def _partners(frame, differ, grouping, seed):
-    """Row → the row that it is paired with, both ways."""
+    """Row → its partner, in both directions."""
     rng = np.random.default_rng(seed)
     words = [
         [] if is_missing(cell) else [plain(word, differ).casefold() for word in entries(cell)]
         for cell in frame[differ]
     ]
-    several = any(len(own) > 1 for own in words)
+    several = any(len(row_words) > 1 for row_words in words)
     groups: dict[Hashable, dict[Hashable, list[int]]] = {}
-    for number, own in enumerate(words):
+    for number, row_words in enumerate(words):
         keys = tuple(str(frame[name].iloc[number]) for name in grouping)
-        if own:
-            groups.setdefault(keys, {}).setdefault(own[0], []).append(number)
+        if row_words:
+            groups.setdefault(keys, {}).setdefault(row_words[0], []).append(number)
     partner = {}
     for answers in groups.values():
         left = [list(rng.permutation(numbers)) for numbers in answers.values()]
         while len(left := [numbers for numbers in left if numbers]) > 1:
             counts = np.array([len(numbers) for numbers in left])
             most = int(rng.choice(np.flatnonzero(counts == counts.max())))
-            one = int(left[most].pop())
-            # Any row of another answer is as likely as any other.
+            row = int(left[most].pop())
+            # All rows with another answer are equally likely.
             fitting = left
             if several:
-                fitting = [[n for n in rows if not {*words[n]} & {*words[one]}] for rows in left]
+                fitting = [[n for n in rows if not {*words[n]} & {*words[row]}] for rows in left]
             counts = np.array([len(numbers) for numbers in fitting])
             counts[most] = 0
             if not counts.any():
                 continue
             place = int(rng.choice(len(left), p=counts / counts.sum()))
-            other = int(fitting[place][-1])
-            left[place].remove(other)
-            partner |= {one: other, other: one}
+            partner_row = int(fitting[place][-1])
+            left[place].remove(partner_row)
+            partner |= {row: partner_row, partner_row: row}
     return partner

@@ -1,10 +1,9 @@
-"""Pictures as cells of tables hold them: paths, encoded bytes (also as base64), ``{bytes, path}``,
+"""Pictures in the cells of tables: paths, encoded bytes (also as base64), ``{bytes, path}``,
 arrays, Pillow pictures."""
 
 import base64
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,24 +11,25 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..files.on_disk import on_disk
 from ..files.table_text import shortened
 from ..pictures import PictureBytes, PictureFile, Source
 from ..pictures.picture import as_rgb
 from .rows import is_missing
 
-# No path is longer.
+# Longer texts are no paths.
 LONGEST_PATH = 4096
-# How PNG, JPEG, GIF and WebP begin in base64, or what says that it is base64.
+# The beginnings of PNG, JPEG, GIF and WebP in base64, or a prefix that says that it is base64.
 _BASE64 = re.compile(r"data:image/[^;,]*;base64,|(?=iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def picture_of(cell: object, folder: Path, known: dict[object, Source]) -> Source:
-    """The picture of a cell, looked at once. Files stay in their files, and bytes stay bytes.
+    """Read the picture of a cell once. Files stay in their files, and bytes stay bytes.
 
     Args:
-        folder: that paths count from.
-        known: path or bytes → picture that was looked at before, which this adds to.
+        folder: the folder that paths are relative to.
+        known: path or bytes → picture that was read before; this call adds to it.
 
     Raises:
         InputError: a cell that holds no picture, or several.
@@ -38,7 +38,7 @@ def picture_of(cell: object, folder: Path, known: dict[object, Source]) -> Sourc
         cell = cell.tolist()
     if isinstance(cell, (list, tuple)):
         cell = _of_list(cell)
-    # A data set's own way to hold one.
+    # The form in which data sets of Hugging Face hold a picture.
     if isinstance(cell, Mapping) and cell.keys() & {"bytes", "path"}:
         cell = cell.get("path") if cell.get("bytes") is None else cell["bytes"]
     if is_missing(cell):
@@ -63,7 +63,7 @@ def picture_of(cell: object, folder: Path, known: dict[object, Source]) -> Sourc
 
 
 def _of_list(cell):
-    """The picture of a list: its only entry, or an array whose rows are lists of numbers."""
+    """The picture of a list: its only entry, or an array given as rows of numbers."""
     numbers = _first_leaf(cell)
     if len(cell) and not isinstance(numbers, bool) and isinstance(numbers, (int, float, np.number)):
         try:
@@ -93,17 +93,17 @@ def _all_lists(cell):
 
 
 def _of_text(text):
-    """The bytes that a text writes as base64, or the path that it is.
+    """The bytes of a base64 text, or the path that a text is.
 
     Raises:
-        InputError: an address, or what is neither.
+        InputError: a URL, or a text that is neither.
     """
     text = text.strip()
     if begins := _BASE64.match(text):
         try:
             return base64.b64decode("".join(text[begins.end() :].split()), validate=True)
         except ValueError:
-            # A path may begin so.
+            # A path may begin like base64.
             pass
     if _ADDRESS.match(text):
         raise InputError(f"{shortened(text)} is an address; fetch the picture, and give its path")
@@ -140,26 +140,3 @@ def _of_array(cell):
         )
     cell = cell[..., 0] if cell.ndim == 3 and cell.shape[2] == 1 else cell
     return Image.fromarray(np.ascontiguousarray(cell.astype(np.uint8)))
-
-
-def on_disk(folder: Path, name: str) -> Path:
-    """The path of a file that a table names. An accented letter may be one character there and two
-    on disk, or the other way round, and a table from Windows has backslashes."""
-    path = folder / name
-    if os.path.exists(path):
-        return path
-    if "\\" in name:
-        return on_disk(folder, name.replace("\\", "/"))
-    if name.isascii():
-        return path
-    here = Path(path.anchor)
-    for part in path.relative_to(path.anchor).parts:
-        if not os.path.exists(here / part) and here.is_dir():
-            same = [file for file in os.listdir(here) if _composed(file) == _composed(part)]
-            part = same[0] if same else part
-        here /= part
-    return here if os.path.exists(here) else path
-
-
-def _composed(name):
-    return unicodedata.normalize("NFC", name)

@@ -1,22 +1,22 @@
-"""Texts that are made of a row's cells.
+"""Texts made from a row's cells.
 
-A text is the name of a column; or a format string, whose braces hold names of columns; or, without
-braces, the same for all rows. In braces may stand what Python's format strings know of names, and
+A text is the name of a column; or a format string with names of columns in braces; or, without
+braces, a constant for all rows. Braces may hold what Python's format strings allow for names, and
 more:
 
 | in braces | is |
 |---|---|
 | ``{object}`` | the cell |
-| ``{options[0]}`` | an entry of a list, or of a list that is written as text |
-| ``{turns[0][value]}`` | what has this name there |
-| ``{options[index]}`` | the entry whose number stands in the column ``index``, from 0 |
+| ``{options[0]}`` | an entry of a list, or of a list written as text |
+| ``{turns[0][value]}`` | the value under this key there |
+| ``{options[index]}`` | the entry whose number is in the column ``index``, from 0 |
 | ``{row}`` | the row's number, from 0 |
-| ``{options:letters}``, ``{text_0 | text_1:letters}`` | the entries of a list, or several cells, a line each behind letters: multiple choice |
-| ``{options[0]:letter}`` | the letter that this text has among them |
-| ``{answer:letter}`` | where the cell is no option, but a letter: the one that its option, counted as the table has them, got |
+| ``{options:letters}``, ``{text_0 | text_1:letters}`` | the entries of a list, or several cells, one per line after a letter: multiple choice |
+| ``{options[0]:letter}`` | the letter of this text among them |
+| ``{answer:letter}`` | for a cell that is a letter, not an option: the new letter of the option that the table has under it |
 
-Which option stands behind which letter is shuffled row by row, with a seed, such that of as many
-rows as there are options each option has each letter once: a model that always says "A" is right by
+The order of the options is shuffled row by row, with a seed. Over as many rows as there are
+options, each option has each letter once, so a model that always says "A" is right by
 chance."""  # noqa: E501
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from ..files.table_text import shortened
 from .rows import is_missing
 
 ROW = "row"
-# An option that has its letter already.
+# An option that already has a letter.
 _LETTERED = re.compile(r"\(?([A-Z])[.):]\s*\S")
 
 
 @dataclass(frozen=True)
 class RowText:
-    """A text that is made of a row's cells.
+    """A text made from a row's cells.
 
     Attributes:
-        text: as it was given.
-        column: the column that it is, whose cell is taken as it stands; empty for another text.
-        pieces: (text, what stands in the braces behind it, what stands behind the colon there) of a
-            format string; else none.
+        text: as the user gave it.
+        column: the column whose cell it is, unchanged; empty for another text.
+        pieces: for a format string, (text, field in the braces after it, format after the colon);
+            else none.
     """
 
     text: str
@@ -61,13 +61,13 @@ class RowText:
 
     @classmethod
     def of(cls, text: object, columns: Sequence[str], what: str) -> RowText:
-        """A text over some columns.
+        """Parse a text over some columns.
 
         Args:
-            what: the argument that it is of, for messages.
+            what: the argument that holds the text, for messages.
 
         Raises:
-            InputError: what is no text, or names no column.
+            InputError: a value that is no text, or one that names no column.
         """
         if not isinstance(text, str) or not text.strip():
             raise InputError(
@@ -84,29 +84,30 @@ class RowText:
             ) from error
         if "{" not in text and "}" not in text:
             return cls(text, "")
-        made = cls(text, "", tuple((said, name, spec or "") for said, name, spec in parts))
-        for name in made._named():
+        parsed = cls(text, "", tuple((said, name, spec or "") for said, name, spec in parts))
+        for name in parsed._named():
             if name not in (*columns, ROW):
                 raise InputError(
                     f"{what} names the column {name!r}, and there are "
                     f"{', '.join(map(repr, columns))}; use one of these"
                 )
-        for _, inside, spec in made.pieces:
+        for _, inside, spec in parsed.pieces:
             if inside is not None and spec not in ("", LETTER, LETTERS):
                 raise InputError(
                     f"{what} has {spec!r} behind a colon; :{LETTERS} writes options, :{LETTER} "
                     "one's letter"
                 )
-        return made
+        return parsed
 
     @property
     def is_constant(self) -> bool:
-        """Whether it is the same for all rows."""
+        """Whether the text is the same for all rows."""
         return not self.column and not self.columns
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it takes, and names in square brackets, which may be columns."""
+        """The columns that the text uses, including names in square brackets, which may be
+        columns."""
         inside = [key for field in self._inside_braces() for key in _steps(field)[1]]
         return (self.column,) if self.column else (*dict.fromkeys([*self._named(), *inside]),)
 
@@ -118,16 +119,16 @@ class RowText:
 
     @property
     def options(self) -> str | None:
-        """What stands in the braces that write options, if any do."""
+        """The field in the braces that list options, if there is one."""
         return next((field for _, field, spec in self.pieces if spec == LETTERS), None)
 
     @property
     def gives_letter(self) -> bool:
-        """Whether it is made of the letters that options got."""
+        """Whether the text is made from the options' letters."""
         return any(spec == LETTER for _, _, spec in self.pieces)
 
     def cell(self, row: RowCells) -> Any:
-        """What it is of a row: the cell of a column just as it stands, else text.
+        """The text's value in a row: the cell of a column unchanged, otherwise text.
 
         Raises:
             InputError: a cell that is empty, or no text.
@@ -142,7 +143,7 @@ class RowText:
         )
 
     def said(self, row: RowCells) -> str:
-        """It as text.
+        """The value as text.
 
         Raises:
             InputError: as `cell`.
@@ -158,8 +159,8 @@ class RowCells:
     """A row's cells by column, and the options of its multiple choice.
 
     Attributes:
-        options: the texts behind the letters, in the order of the letters.
-        listed_as: them in the table's own order.
+        options: the options in the order of their letters.
+        listed_as: the options in the table's order.
     """
 
     number: int
@@ -168,7 +169,7 @@ class RowCells:
     listed_as: tuple[str, ...] = ()
 
     def said(self, field: str, spec: str = "") -> str:
-        """What stands for braces."""
+        """The text that replaces a pair of braces."""
         if spec == LETTERS:
             return "\n".join(
                 f"{letter}. {text}" for letter, text in zip(ascii_uppercase, self.options)
@@ -187,41 +188,41 @@ class RowCells:
         return ascii_uppercase[self.options.index(text)]
 
     def is_letter(self, text: str) -> bool:
-        """Whether a text is a letter of one of the options."""
+        """Whether a text is the letter of an option."""
         return len(text) == 1 and text in ascii_uppercase[: len(self.options)]
 
     def listed(self, field: str) -> list[str]:
-        """The options that braces name: the entries of one list, or several cells, of which empty
-        ones are none.
+        """The options that braces name: the entries of one list, or several cells, ignoring empty
+        ones.
 
         Raises:
-            InputError: fewer than two, too many, two that are the same, or options with letters.
+            InputError: fewer than two, too many, two equal ones, or options with letters.
         """
         cells = [self._cell(name) for name in _fields(field)]
-        found = (
+        texts = (
             entries(cells[0])
             if len(cells) == 1
             else [cell for cell in cells if not is_missing(cell)]
         )
-        found = [plain(entry, field) for entry in found]
-        if not 2 <= len(found) <= len(ascii_uppercase) or len(set(found)) < len(found):
+        texts = [plain(entry, field) for entry in texts]
+        if not 2 <= len(texts) <= len(ascii_uppercase) or len(set(texts)) < len(texts):
             raise InputError(
-                f"the options in {field!r} are {shortened(found)}; give two or more, each another "
+                f"the options in {field!r} are {shortened(texts)}; give two or more, each another "
                 "text"
             )
-        marks = [match[1] if (match := _LETTERED.match(text)) else "" for text in found]
-        if marks == list(ascii_uppercase[: len(found)]):
+        marks = [match[1] if (match := _LETTERED.match(text)) else "" for text in texts]
+        if marks == list(ascii_uppercase[: len(texts)]):
             raise InputError(
-                f"the options in {field!r} have letters already, such as {shortened(found[0])}; "
+                f"the options in {field!r} have letters already, such as {shortened(texts[0])}; "
                 f"take these off, or write them in their own order, without :{LETTERS}"
             )
-        return found
+        return texts
 
     def _entry(self, field):
         return plain(self._cell(field), field)
 
     def _cell(self, field):
-        """What a column holds, or what stands in its cell at the place in square brackets."""
+        """The cell of a column, or the part of it named in square brackets."""
         name, steps = _steps(field)
         if name == ROW and name not in self.cells:
             return str(self.number)
@@ -231,11 +232,11 @@ class RowCells:
         return cell
 
     def _inside(self, cell, step, name):
-        """The entry of a list that a number, or the column of that name, says; or of a dictionary
-        what has the name."""
-        held = _mapping(cell)
-        if held is not None and step in held:
-            return held[step]
+        """An entry of a list, by its number or the column that holds the number; or a value of a
+        dictionary, by its key."""
+        mapping = _mapping(cell)
+        if mapping is not None and step in mapping:
+            return mapping[step]
         is_column = step in self.cells and not re.fullmatch(r"-?\d+", step)
         try:
             return entries(cell)[int(plain(self.cells[step], step) if is_column else step)]
@@ -246,10 +247,11 @@ class RowCells:
 
 
 def shuffled(row: RowCells, field: str, seed: int = 0) -> RowCells:
-    """The row, with the options that ``field`` names in an order of its own.
+    """The row with the options that ``field`` names in a random order of its own.
 
-    Of every k rows, from the first on, k being the number of options, each has another first
-    letter's option: a random turn of the options, drawn with ``seed``.
+    The options are rotated by a turn drawn with ``seed``. Among the first k rows, k being the
+    number of options, each has a different option first, and likewise among every k rows after
+    that.
     """
     options = row.listed(field)
     block, place = divmod(row.number, len(options))
@@ -258,10 +260,10 @@ def shuffled(row: RowCells, field: str, seed: int = 0) -> RowCells:
 
 
 def plain(cell: object, column: str) -> str:
-    """A cell as text: text without the blanks around it, a whole number in digits, as also 3.0.
+    """A cell as text: text without surrounding blanks, or a whole number in digits, even from 3.0.
 
     Raises:
-        InputError: an empty cell, or another thing.
+        InputError: an empty cell, or a cell of another kind.
     """
     if is_missing(cell):
         raise InputError(f"column {column!r} is empty; fill the cell")
@@ -281,10 +283,10 @@ def plain(cell: object, column: str) -> str:
 
 
 def entries(cell: object) -> list[Any]:
-    """The entries of a list, also of one that is written as text; of another cell, that alone.
+    """The entries of a list, which may be written as text; any other cell is the only entry.
 
     Raises:
-        InputError: a text in square brackets that is no list as Python, JSON or NumPy write it.
+        InputError: a text in square brackets that neither Python, JSON nor NumPy would write.
 
     Examples:
         >>> entries("['red', 'dark red']"), entries("red")
@@ -301,8 +303,18 @@ def entries(cell: object) -> list[Any]:
     return [cell]
 
 
+def in_one_order(words: Sequence[Any], known: dict[frozenset[str], Sequence[Any]]) -> Sequence[Any]:
+    """Words that are accepted for an answer, in the order of the first row that accepts the same:
+    the first of them names the answer.
+
+    Args:
+        known: what was met before, which this adds to.
+    """
+    return known.setdefault(frozenset(str(word).strip() for word in words), words)
+
+
 def _listed(text):
-    """The entries of a list that is written as text."""
+    """The entries of a list written as text."""
     try:
         return list(json.loads(text))
     except ValueError:
@@ -317,8 +329,8 @@ def _listed(text):
 
 
 def _between_commas(text):
-    """A list as Python writes it, with commas also where NumPy writes none: Python reads two texts
-    side by side as one."""
+    """A list as Python writes it, with the commas that NumPy leaves out: Python joins two adjacent
+    texts into one."""
     values, pieces, last = (tokenize.STRING, tokenize.NUMBER), [], None
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.NL:
@@ -331,7 +343,7 @@ def _between_commas(text):
 
 
 def _mapping(cell):
-    """A dictionary, also one that is written as JSON; None where it is none."""
+    """A dictionary, which may be written as JSON; None for any other cell."""
     if isinstance(cell, str) and cell.lstrip().startswith("{"):
         try:
             cell = json.loads(cell)
@@ -341,7 +353,7 @@ def _mapping(cell):
 
 
 def _first_inside(cell):
-    """The way to a text in a cell, in square brackets: in dictionaries to the longest."""
+    """The path to a text in a cell, in square brackets; of a dictionary's texts, to the longest."""
     if isinstance(cell, Mapping) and cell:
         texts = {key: len(value) for key, value in cell.items() if isinstance(value, str)}
         name = max(texts, key=texts.__getitem__) if texts else next(iter(cell))
@@ -356,6 +368,7 @@ def _fields(field):
 
 
 def _steps(name):
-    """``turns[0][value]`` as its column and what stands in its square brackets, one by one."""
+    """Split ``turns[0][value]`` into its column and the contents of each pair of square
+    brackets."""
     match = re.fullmatch(r"(.+?)((?:\[[^\[\]]+\])+)", name)
     return (match[1], re.findall(r"\[([^\[\]]+)\]", match[2])) if match else (name, [])

@@ -1,15 +1,15 @@
-"""Rows of a table, whatever holds it: a DataFrame, a data set of Hugging Face, a list of
-dictionaries, or a file.
+"""Rows of a table in any form: a DataFrame, a data set of Hugging Face, a list of dictionaries, or
+a file.
 
 | file | holds |
 |---|---|
-| ``.csv``, ``.tsv`` | a header and a row a line, in UTF-8, between commas, semicolons, tabs or ``|``; every cell is text |
-| ``.json`` | a list of objects; an object of objects, whose keys become a column ``key``; columns as pandas writes them, cells by the numbers of their rows; an object with one list of objects in it; or an object a line |
-| ``.jsonl``, ``.ndjson`` | an object a line |
+| ``.csv``, ``.tsv`` | a header and one line per row, in UTF-8, separated by commas, semicolons, tabs or ``|``; every cell is text |
+| ``.json`` | a list of objects; an object of objects, whose keys become a column ``key``; columns as pandas writes them, cells by row number; an object with one list of objects in it; or one object per line |
+| ``.jsonl``, ``.ndjson`` | one object per line |
 | ``.parquet`` | a Parquet file |
 
-A folder stands for the only such file in it, or for Parquet files that are numbered pieces of one.
-Rows are counted from 0; a line of a CSV without a filled cell is none.
+A folder stands for the only such file in it, or for a Parquet file in numbered pieces. Rows are
+counted from 0; a CSV line without a filled cell is no row.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ..errors import InputError, first_line
 from ..files.git_lfs import is_pointer
 from ..files.table_text import shortened
 
-# A Parquet file that is a piece of a data set, as the hub names them.
+# A Parquet file that is a piece of a data set, named as on the hub.
 _PIECE = re.compile(r"(.*)-\d{5}-of-(\d{5})\.parquet")
 _SEPARATORS = (",", ";", "\t", "|")
-# How pandas writes a whole number in a column of decimal ones, as it does where cells are missing.
+# pandas writes whole numbers like this in a column with missing cells, as floats.
 _WHOLE = re.compile(r"-?\d+\.0")
 
 
@@ -40,10 +40,10 @@ class Rows:
     """Rows of a table.
 
     Attributes:
-        called: for messages, such as the file's name.
-        folder: that paths in the table count from, where it is a file.
-        columns: their names.
-        read: names of columns → column → its cells; only these are read.
+        called: its name in messages, such as the file's.
+        folder: the folder that paths in the table are relative to, for a file.
+        columns: the names of the columns.
+        read: names of columns → column → cells; reads only these.
     """
 
     called: str
@@ -53,17 +53,17 @@ class Rows:
 
     @classmethod
     def of(cls, rows: object) -> Rows:
-        """The rows of a DataFrame, a data set of Hugging Face, a table of Arrow or Polars, a list
-        of dictionaries, a dictionary of columns, or the path of a file or folder.
+        """Read a DataFrame, a data set of Hugging Face, a table of Arrow or Polars, a list of
+        dictionaries, a dictionary of columns, or the path of a file or folder.
 
         Raises:
-            InputError: something else, or a file that cannot be read; with what to give.
+            InputError: anything else, or a file that cannot be read; the message says what to give.
         """
         if isinstance(rows, (str, Path)):
             return _of_file(_file(Path(rows)))
         if isinstance(rows, pd.DataFrame):
             return _of_frame(rows, "the frame", None)
-        # One that is streamed may not know its columns, and is read as dictionaries.
+        # A streamed data set may not know its columns, so it is read as dictionaries.
         if hasattr(rows, "select_columns") and getattr(rows, "column_names", None):
             return _of_data_set(rows)
         for listed in ("to_pylist", "to_dicts"):
@@ -72,19 +72,19 @@ class Rows:
         return _of_dictionaries(rows, "the rows", None)
 
     def frame(self) -> pd.DataFrame:
-        """All of it."""
+        """All rows and columns."""
         return pd.DataFrame(self.read(self.columns), columns=list(self.columns), dtype=object)
 
 
 def is_missing(cell: object) -> bool:
-    """Whether nothing stands in a cell: None, not a number, or blank text."""
+    """Whether a cell is empty: None, not a number, or blank text."""
     if isinstance(cell, str):
         return not cell.strip()
     return cell is None or (pd.api.types.is_scalar(cell) and bool(pd.isna(cell)))
 
 
 def _of_frame(frame, called, folder):
-    # An index that has a name was a column, and is meant as one.
+    # A named index was a column, and is read as one.
     named = [name for name in frame.index.names if name is not None and name not in frame]
     frame = frame.reset_index(named).rename(columns=str)
     if twice := sorted(set(frame.columns[frame.columns.duplicated()])):
@@ -98,8 +98,7 @@ def _of_frame(frame, called, folder):
 
 
 def _of_data_set(rows):
-    """Rows of a ``datasets.Dataset``, whose pictures are handed out encoded instead of all
-    decoded."""
+    """Rows of a ``datasets.Dataset``; its pictures stay encoded, instead of all being decoded."""
     if isinstance(rows, Mapping):
         raise InputError(
             f"these are the splits {', '.join(map(str, rows))} of a data set; give one, such as "
@@ -121,7 +120,7 @@ def _of_data_set(rows):
 
 
 def _of_dictionaries(rows, called, folder):
-    """Rows of dictionaries: a list of them, or a dictionary of them or of columns."""
+    """Rows from a list of dictionaries, or a dictionary of rows or columns."""
     holds = f"{called} hold{'s' if folder else ''}"
     if isinstance(rows, Mapping):
         inside = list(rows.values())
@@ -165,8 +164,8 @@ def _of_dictionaries(rows, called, folder):
 
 
 def _are_numbered(values):
-    """Whether these are columns as pandas writes them: cells by the numbers of their rows, the same
-    of all."""
+    """Whether these are columns as pandas writes them: cells under row numbers, the same numbers in
+    all."""
     if not values or not all(isinstance(value, Mapping) and value for value in values):
         return False
     numbers = [*values[0]]
@@ -176,7 +175,7 @@ def _are_numbered(values):
 
 
 def _are_columns(values):
-    """Whether these are lists of one length, and not all of them lists of rows."""
+    """Whether these are lists of equal length that are not all lists of rows."""
     return (
         len(values) > 1
         and all(isinstance(value, list) for value in values)
@@ -192,18 +191,18 @@ def _are_rows(value):
 
 
 def _file(path):
-    """The path itself, or the table in that folder; of a table in pieces, the first."""
+    """The path itself, or the only table in a folder; for a table in pieces, the first piece."""
     if not path.is_dir():
         return path
-    found = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _READERS)
-    pieces = [_PIECE.fullmatch(name) for name in found]
+    names = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _READERS)
+    pieces = [_PIECE.fullmatch(name) for name in names]
     whole = {piece.groups() for piece in pieces if piece}
-    if len(found) != 1 and not (all(pieces) and len(whole) == 1):
+    if len(names) != 1 and not (all(pieces) and len(whole) == 1):
         raise InputError(
-            f"the folder {path} holds {', '.join(found[:6]) or 'no table'}; name one file of "
+            f"the folder {path} holds {', '.join(names[:6]) or 'no table'}; name one file of "
             f"{_kinds()}"
         )
-    return path / found[0]
+    return path / names[0]
 
 
 def _of_file(path):
@@ -232,14 +231,14 @@ def _of_file(path):
 def _csv(path, separator=","):
     with path.open(encoding="utf-8-sig") as file:
         header = file.readline()
-    # Excel writes semicolons where a comma begins the decimals.
+    # Excel separates by semicolons where the comma is the decimal mark.
     if separator not in header:
         separator = max(_SEPARATORS, key=header.count)
     try:
         with warnings.catch_warnings():
-            # What says that cells are thrown away.
+            # pandas warns if it drops cells.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # Read as text: "007", "NA" and "None" may be names and words.
+            # Every cell stays text: "007", "NA" and "None" may be names and words.
             frame = pd.read_csv(
                 path,
                 sep=separator,
@@ -263,7 +262,8 @@ def _csv(path, separator=","):
 
 
 def _whole_numbers(cells):
-    """A column of nothing but 3.0 and the like in digits, as `row_texts.plain` has a frame's."""
+    """Write a column of nothing but 3.0 and the like in digits, as `row_texts.plain` does for
+    frames."""
     filled = [cell for cell in cells if not is_missing(cell)]
     if not filled or not all(map(_WHOLE.fullmatch, filled)):
         return cells
@@ -275,14 +275,14 @@ def _json(path):
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        # Some lists of objects are called .json and have one a line.
+        # Some files called .json have one object per line.
         rows = _of_lines(path, text, error)
     return _of_dictionaries(rows, path.name, path.parent)
 
 
 def _of_lines(path, text, error):
-    """The values of lines; ``error``: why the whole is none, raised where the first line is none
-    either."""
+    """The values of the lines. If even the first line is not JSON, ``error``, the whole file's, is
+    raised."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
@@ -311,7 +311,7 @@ def _parquet(path):
             )
 
     def read(names):
-        # Not by way of pandas, which makes an index of columns, and decimals of whole numbers.
+        # pandas would turn some columns into an index, and whole numbers into floats.
         tables = [
             parquet.read_table(piece, columns=list(names), partitioning=None) for piece in paths
         ]

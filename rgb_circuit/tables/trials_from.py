@@ -1,16 +1,16 @@
-"""Trials from the rows of a table as people have them: pictures, a question, words.
+"""Trials from the rows of users' own tables: pictures, a question, words.
 
-Three steps, of which the first needs no model:
+There are three steps, the first of which needs no model:
 
 1. Read the rows, and look at every picture once (`Sheet.read`). Texts are columns or format strings
    (`rgb_circuit.tables.row_texts`); pictures stay in their files, or encoded
    (`rgb_circuit.tables.picture_cells`); a question is cut out of another model's conversation
    (`rgb_circuit.tables.foreign_prompts`).
-2. Put the questions into the model's own conversation, and take of several words for one role those
+2. Put the questions into the model's own conversation, and of several words for one role take those
    that are one token.
-3. Check, without a forward, that the model can be asked and read so.
+3. Check, without a forward, that the model can be asked and read this way.
 
-What cannot be used is refused with its row, or left out with the reason (``strict=False``).
+Rows that cannot be used are refused by name, or left out with the reason (``strict=False``).
 """
 
 from __future__ import annotations
@@ -34,26 +34,25 @@ from ..prompts.asking import check_readable
 from ..trial import Trial
 from .foreign_prompts import check_asks, question_in
 from .picture_cells import picture_of
-from .row_texts import RowCells, RowText, entries, plain, shuffled
+from .row_texts import RowCells, RowText, entries, in_one_order, plain, shuffled
 from .rows import Rows, is_missing
 
 if TYPE_CHECKING:
     from ..vlm import Vlm
 
-# What is said of a row that is used, where something was chosen or changed.
+# Said of a row whose text was changed.
 _CUT = "question cut out of a prompt"
-# How alike a word and a column's name are, as `difflib` has it, where the column may be meant;
-# words of fewer letters are alike by chance.
+# How similar (`difflib`) a word must be to a column's name for the column to be meant; words of
+# fewer letters are similar by chance.
 ALIKE, LONG = 0.8, 5
 
 
 class TrialsFrom(list[Trial]):
-    """Trials from rows, and what became of every row.
+    """Trials from rows, and the outcome for every row.
 
     Attributes:
-        rows: a row per row of the table: ``row`` (its number, from 0), ``trial`` (its name; missing
-            where it has none), ``used``, and ``says``: why it is left out, or what was chosen or
-            cut.
+        rows: a row per row of the table: ``row`` (its number, from 0), ``trial`` (its name, or
+            missing), ``used``, and ``says``: why it is left out, or what was chosen or cut.
     """
 
     def __init__(self, trials: Sequence[Trial], rows: pd.DataFrame):
@@ -62,7 +61,7 @@ class TrialsFrom(list[Trial]):
 
     @property
     def left_out(self) -> pd.DataFrame:
-        """The rows that are not used: ``row, trial, says``."""
+        """The rows that are left out: ``row, trial, says``."""
         return self.rows.loc[~self.rows["used"], ["row", "trial", "says"]].reset_index(drop=True)
 
 
@@ -84,42 +83,43 @@ def trials_from(
     fit: str | None = None,
     progress: bool = True,
 ) -> TrialsFrom:
-    """A trial per row of a table, whatever holds it.
+    """Make a trial from each row of a table.
 
-    Where a text is wanted of a row, give the name of a column, a format string such as ``"What
-    color is this {object}?"`` (`rgb_circuit.tables.row_texts`: also multiple choice), or a text
-    that is the same for all rows.
+    A text per row is given as the name of a column, a format string such as ``"What color is this
+    {object}?"`` (`rgb_circuit.tables.row_texts`; it can write multiple choice too), or a constant
+    for all rows.
 
     Args:
         rows: a DataFrame, a ``datasets.Dataset``, a list of dictionaries, or the path of a CSV,
             TSV, JSON, JSONL or Parquet file (`rgb_circuit.tables.rows`).
-        name: of each trial, each another; ``{row}`` is the row's number.
-        question: about the picture. A whole prompt of another model's conversation is cut down to
-            it.
+        name: of each trial, all different; ``{row}`` is the row's number.
+        question: about the picture. If it is a whole prompt of another model's conversation, the
+            question is cut out.
         images: condition → column of pictures (paths, bytes, ``{bytes, path}``, arrays, Pillow), or
-            a path; ``"clean"`` is among them.
-        answers: role → word. A cell may hold several that are accepted, as a list or a list written
-            as text: all that are one token for this model are taken (`Trial.also`); where none is,
+            a path; ``"clean"`` must be among them.
+        answers: role → word. A cell may hold several accepted words, as a list or a list written as
+            text. All those that are one token for this model are taken (`Trial.also`); if none is,
             the first.
-        expected: condition → role of the right answer to it, or a column of roles; conditions that
-            are left out are not scored.
-        questions: condition → its own question, where it is another.
+        expected: condition → role of its right answer, or a column of roles; other conditions are
+            not scored.
+        questions: condition → its own question, if it differs.
         cluster: what rows share, such as a scene; trials of one cluster are one observation.
         strata: columns of fixed factors, such as a category; or factor → text.
         boxes: condition → name → column of (left, top, right, bottom) in pixels.
-        folder: that paths count from; by default the file's own, or the working directory.
+        folder: the folder that paths are relative to; by default the file's own, or the working
+            directory.
         strict: refuse the first row that cannot be used; otherwise such rows are left out.
         fit: make all pictures squares of the model's own size: ``"pad"`` (whole, between grey bars)
             or ``"resize"`` (stretched).
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        The trials, a list whose ``rows`` is a frame that says of each row whether it is used, and
-        why not.
+        The trials, a list whose ``rows`` is a frame that says for each row whether it is used, and
+        if not, why.
 
     Raises:
-        InputError: a table, column or argument that cannot be used, before any forward; where
-            ``strict``, also a row, otherwise if none is left.
+        InputError: a table, column or argument that cannot be used, before any forward; with
+            ``strict`` also a row, otherwise only if no row is left.
 
     Examples:
         >>> from PIL import Image
@@ -145,8 +145,8 @@ def trials_from(
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns and texts make a trial: the arguments of `trials_from`, checked as far as no
-    table is needed."""
+    """The columns and texts that make a trial: the arguments of `trials_from`, checked as far as
+    possible without a table."""
 
     name: str
     question: str
@@ -224,7 +224,7 @@ class Texts:
 
     @classmethod
     def of(cls, given: Columns, there: Sequence[str]) -> Texts:
-        """Raises InputError where a text names no column, or is one that should."""
+        """Parse the texts; raises InputError if one names no column but should."""
 
         def text(value, what):
             return RowText.of(value, there, what)
@@ -237,7 +237,7 @@ class Texts:
             text(given.question, "question"),
             texts(given.images, "images"),
             texts(given.answers, "answers"),
-            # A role is one, whatever columns are called.
+            # A role stays a role, even if a column has its name.
             {
                 condition: RowText(role, "")
                 if role in given.answers
@@ -268,8 +268,7 @@ class Texts:
 
 
 def _check_columns(texts, given, there):
-    """Refuse texts that are the same for all rows where rows must differ: mostly a column written
-    wrongly."""
+    """Refuse constant texts where rows must differ: usually a misspelt column."""
     must = {"name": texts.name, "cluster": texts.cluster}
     must |= {f"strata[{factor!r}]": text for factor, text in texts.strata.items()}
     must |= {
@@ -277,13 +276,13 @@ def _check_columns(texts, given, there):
         for condition, named in texts.boxes.items()
         for name, text in named.items()
     }
-    # A path or a question of one word is none.
+    # A path is no column, and a question has more than one word.
     must |= {
         f"images[{name!r}]": text for name, text in texts.images.items() if "." not in text.text
     }
-    asked = {"question": texts.question}
-    asked |= {f"questions[{name!r}]": text for name, text in texts.questions.items()}
-    must |= {what: text for what, text in asked.items() if len(text.text.split()) == 1}
+    questions = {"question": texts.question}
+    questions |= {f"questions[{name!r}]": text for name, text in texts.questions.items()}
+    must |= {what: text for what, text in questions.items() if len(text.text.split()) == 1}
     for what, text in must.items():
         if text is not None and text.is_constant:
             raise InputError(
@@ -294,15 +293,15 @@ def _check_columns(texts, given, there):
     for role, text in texts.answers.items():
         if not text.is_constant:
             continue
-        said = text.text.casefold()
-        if said in names or "_" in said:
+        word = text.text.casefold()
+        if word in names or "_" in word:
             raise InputError(
                 f"answers[{role!r}] is {text.text!r}, which is no column; there are "
                 f"{', '.join(map(repr, there))}; a word that is the same for all rows must not "
                 "look like one of them"
             )
-        # It may be a word all the same, as orange is beside a column range.
-        if len(said) >= LONG and (alike := get_close_matches(said, names, 1, ALIKE)):
+        # It may still be a word, like orange next to a column range.
+        if len(word) >= LONG and (alike := get_close_matches(word, names, 1, ALIKE)):
             warnings.warn(
                 f"answers[{role!r}] is {text.text!r}, the same word for all rows; if the column "
                 f"{there[names.index(alike[0])]!r} is meant, write its name",
@@ -318,11 +317,11 @@ def _check_columns(texts, given, there):
 
 @dataclass(frozen=True)
 class Draft:
-    """A row with its pictures looked at, before a model.
+    """A row whose pictures were read, before a model.
 
     Attributes:
-        refused: why it cannot be used; empty where it can.
-        words: role → words that are accepted.
+        refused: why it cannot be used; empty if it can.
+        words: role → accepted words.
         says: what was cut.
     """
 
@@ -342,13 +341,12 @@ class Draft:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table whose rows were read and whose pictures were looked at; for a model its rows are
-    trials.
+    """A table whose rows and pictures were read; with a model its rows become trials.
 
     Attributes:
-        called: the table, for messages.
+        called: the table's name in messages.
         columns: as they were given.
-        drafts: of its rows.
+        drafts: of the rows.
     """
 
     called: str
@@ -370,11 +368,13 @@ class Sheet:
         n = len(next(iter(cells.values()), ()))
         if not n:
             raise InputError(f"{table.called} has no rows; give a row per trial")
-        drafts, known, names_before = [], {}, {}
+        drafts, known, names_before, orders = [], {}, {}, {}
         with tqdm(range(n), desc="reading rows", unit="row", delay=2, disable=not progress) as bar:
             for number in bar:
                 row = RowCells(number, {name: cells[name][number] for name in names})
                 draft = _draft(row, texts, folder, known)
+                words = {role: in_one_order(own, orders) for role, own in draft.words.items()}
+                draft = replace(draft, words=words)
                 if (
                     not draft.refused
                     and (twin := names_before.setdefault(draft.name, number)) != number
@@ -399,10 +399,10 @@ class Sheet:
         """The rows as trials for a model.
 
         Args:
-            words: trial → role → words, as they were taken before: then these trials are made, and
-                the model is asked nothing, so that what a manifest says of it will do.
+            words: trial → role → words that were taken before. With them the model is not asked
+                anything, so the model as a manifest describes it is enough.
         """
-        made, about, fitted, readable, alike = [], [], {}, set(), []
+        used, rows, fitted, readable, alike = [], [], {}, set(), []
         chosen = self.drafts if words is None else [one for one in self.drafts if one.name in words]
         with tqdm(chosen, desc="reading answers", unit="row", delay=2, disable=not progress) as bar:
             for draft in bar:
@@ -412,32 +412,32 @@ class Sheet:
                     with warnings.catch_warnings(record=True) as told:
                         warnings.simplefilter("always")
                         trial, says = self._trial(model, draft, fitted, words)
-                    says += (same := [str(one.message) for one in told])
-                    alike += same[:1]
+                    says += (messages := [str(one.message) for one in told])
+                    alike += messages[:1]
                     if words is None:
                         _check_readable(model, trial, readable)
-                    made.append(trial)
-                    about.append((draft.number, draft.name, True, "; ".join(says)))
+                    used.append(trial)
+                    rows.append((draft.number, draft.name, True, "; ".join(says)))
                 except InputError as error:
                     draft = replace(draft, refused=str(error))
                     if self.columns.strict:
                         raise _refusal(self.called, draft) from error
-                    about.append((draft.number, draft.name, False, draft.refused))
+                    rows.append((draft.number, draft.name, False, draft.refused))
         if alike:
-            warnings.warn(f"{alike[0]} (so in {len(alike)} of {len(made)} trials)", stacklevel=3)
-        if not made:
+            warnings.warn(f"{alike[0]} (so in {len(alike)} of {len(used)} trials)", stacklevel=3)
+        if not used:
             number, _, _, says = (
-                about[0] if about else (0, "", False, "its trials are not those of the run")
+                rows[0] if rows else (0, "", False, "its trials are not those of the run")
             )
             raise InputError(
                 f"of {self.called} none of {len(self.drafts)} rows can be used; of row {number}: "
                 f"{says}"
             )
-        return TrialsFrom(made, pd.DataFrame(about, columns=["row", "trial", "used", "says"]))
+        return TrialsFrom(used, pd.DataFrame(rows, columns=["row", "trial", "used", "says"]))
 
     def bare(self) -> TrialsFrom:
-        """The rows as trials in LLaVA-1.5's conversation, each role with its first word: what can
-        be said of them before there is a model."""
+        """The rows as trials in LLaVA-1.5's conversation, each role with its first word, for checks
+        before there is a model."""
         words = {
             draft.name: {role: several[:1] for role, several in draft.words.items()}
             for draft in self.drafts
@@ -448,7 +448,7 @@ class Sheet:
         )
 
     def _trial(self, model, draft, fitted, words):
-        """The trial of a draft, and what is to be said about it."""
+        """The trial of a draft, and notes about it."""
         says = list(draft.says)
         prompt = model.prompt(draft.question)
         prompts = {condition: model.prompt(text) for condition, text in draft.questions.items()}
@@ -493,8 +493,7 @@ def _refusal(called, draft):
 
 
 def _draft(row: RowCells, texts: Texts, folder: Path, known: dict[object, Source]) -> Draft:
-    """A row, its texts put together and its pictures looked at; with the reason where it cannot be
-    used."""
+    """Put together a row's texts and read its pictures; if it cannot be used, with the reason."""
     name = None
     try:
         name = texts.name.said(row)
@@ -544,16 +543,16 @@ def _about(what: str, made: Callable[[], Any]) -> Any:
 
 
 def _question(text, row):
-    """The question of a row, and whether something was cut off around it."""
+    """The question of a row, and whether anything around it was cut off."""
     question, cut = question_in(text.said(row))
-    # Who writes a format string has said what is asked.
+    # A format string was written as a question, so only a column is checked.
     if text.column:
         check_asks(question, text.column)
     return question, cut
 
 
 def _check_letters(answers, words, row):
-    """Refuse letters as a table has them, where options are written in another order."""
+    """Refuse the table's own letters if the options are written in another order."""
     for role, text in answers.items():
         if any(row.is_letter(word) for word in words[role]) and not text.gives_letter:
             said = text.column or "answer"
@@ -565,7 +564,7 @@ def _check_letters(answers, words, row):
 
 
 def _words(text, row):
-    """The words of a cell, each once."""
+    """The words of a cell, without repeats."""
     if not text.column:
         return (text.said(row),)
     words = tuple(dict.fromkeys(plain(word, text.column) for word in entries(text.cell(row))))
@@ -575,7 +574,7 @@ def _words(text, row):
 
 
 def _check_apart(words):
-    """Raise InputError for a word that a list has for one role, and another role has too."""
+    """Raise InputError if a list gives a word to one role that another role has too."""
     first: dict[str, str] = {}
     several = any(len(own) > 1 for own in words.values())
     for role, word in ((role, word) for role in words if several for word in words[role]):
@@ -587,18 +586,18 @@ def _check_apart(words):
 
 
 def _expected(texts, row):
-    """Condition → role; an empty cell is not scored."""
-    found = {}
+    """Condition → role; conditions with an empty cell are not scored."""
+    roles = {}
     for condition, text in texts.expected.items():
         if text.column and is_missing(text.cell(row)):
             continue
-        found[condition] = text.said(row)
-    return found
+        roles[condition] = text.said(row)
+    return roles
 
 
 def _taken(model, prompt, words):
-    """Those of some words that are one token for the model behind a prompt; of others the first:
-    the first token of a word of several may begin many other words."""
+    """The words that are one token for the model after a prompt; if there are none, the first word.
+    Other words are left out, since their first token may begin many words."""
     tokenizer = model.processor.tokenizer
 
     def whole(word):
@@ -610,7 +609,7 @@ def _taken(model, prompt, words):
 
 
 def _check_readable(model, trial, readable):
-    """Raise InputError where an answer cannot be read; ``readable``: what was checked before."""
+    """Raise InputError if an answer cannot be read; ``readable``: answers checked before."""
     for asked in dict.fromkeys(map(trial.asked, trial.images)):
         if (key := (asked, *trial.words.items())) not in readable:
             check_readable(model, asked, trial.words)
@@ -618,7 +617,7 @@ def _check_readable(model, trial, readable):
 
 
 def _fitted(source, side, how, known):
-    """A source made square; ``known``: hash → one that was."""
+    """A source made square; ``known``: hash → square picture made before."""
     pixels = picture_hash(source)
     if pixels not in known:
         known[pixels] = FittedPicture.read(source, side, how)

@@ -1,4 +1,4 @@
-"""The tasks that ship, and which task given trials are of."""
+"""The shipped tasks, and the task that given trials belong to."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,14 @@ __all__ = [
 
 T = TypeVar("T")
 
-# The task that is meant where none is named.
+# The task if none is named.
 DEFAULT = "rgb"
 
 
 @cache
 def tasks() -> Mapping[str, Task]:
-    """Name → task, of those that are drawn, the default first: the ``TASK`` of each module here
-    that has a TOML file beside it.
+    """Name → task, for the tasks that are drawn, the default first: the ``TASK`` of each module
+    here that has a TOML file of the same name.
 
     Examples:
         >>> [hypothesis.name for hypothesis in rgb.tasks()["rgb"].hypotheses][:2]
@@ -49,10 +49,10 @@ def tasks() -> Mapping[str, Task]:
 
 
 def find(name: str) -> Task:
-    """A task that ships.
+    """A shipped task.
 
     Raises:
-        InputError: a name that none has.
+        InputError: an unknown name.
     """
     if name not in tasks():
         raise InputError(
@@ -62,11 +62,12 @@ def find(name: str) -> Task:
 
 
 def named(text: str) -> Task:
-    """A task as a command line names it: one that ships by its name, a TOML file by its path, or a
-    `Task` of a module as ``module:NAME``, where Python finds it or in the working directory.
+    """A task as a command line names it: a shipped one by its name, a TOML file by its path, or a
+    `Task` in a module by ``module:NAME``; Python finds the module, or it is in the working
+    directory.
 
     Raises:
-        InputError: nothing of that name, or what is no task.
+        InputError: nothing of that name, or something that is no task.
     """
     if text.endswith(".toml"):
         return read_task(text)
@@ -85,8 +86,8 @@ def named(text: str) -> Task:
 
 
 def _imported(module):
-    """A module, also one in the working directory, which the script ``rgb-circuit`` does not
-    search."""
+    """A module, which may be in the working directory; the script ``rgb-circuit`` does not search
+    there."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -96,8 +97,8 @@ def _imported(module):
 
 
 def task_of(trials: Sequence[Trial]) -> Task:
-    """The task that trials are of: the one that drew them; else the first that ships whose
-    conditions and answers all of them have, or that has all of theirs; else one made of their own
+    """The task of some trials: the one that drew them; else the first shipped task whose conditions
+    and answers all of them have, or that has all of theirs; else a task made from the trials
     (`Task.of_trials`)."""
     if (
         trials
@@ -112,7 +113,8 @@ def task_of(trials: Sequence[Trial]) -> Task:
 
 
 def corrupted(trials: Sequence[Trial], target: T | None = None) -> T | str:
-    """What circuits, routes and stand-ins are measured against: ``target``, or the task's own."""
+    """The condition that circuits, routes and stand-ins are measured against: ``target``, or the
+    task's own."""
     return task_of(trials).corrupted if target is None else target
 
 
@@ -125,8 +127,8 @@ def _plays(trial, task):
 
 
 def shipped_hypotheses(task: Task) -> tuple[Hypothesis, ...]:
-    """The hypotheses that nobody had to write down for a task: those of the shipped one of that
-    name, else those of pairs, in the task's own names, where it has two right answers."""
+    """The hypotheses that a task has without anybody writing them: those of the shipped task of
+    that name; else, with two right answers, those of pairs in the task's own names."""
     if task.name in tasks():
         return tasks()[task.name].hypotheses
     right, other = (task.conditions[name].right for name in ("clean", task.corrupted))

@@ -1,5 +1,5 @@
-"""Binding as a task: `binding.toml`, and what draws its pictures: two shapes in two colours, one of
-which is asked about."""
+"""Binding as a task: `binding.toml`, and the code that draws its pictures: two shapes in two
+colours, one of which the question is about."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from .things import Thing
 def draw(
     canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]
 ) -> list[Trial]:
-    """``n`` trials, balanced over colours and over what is asked about;
+    """``n`` trials, balanced over colours and over the shape in question;
     `rgb_circuit.stimuli.drawing.trials` draws them for a model.
 
     Args:
@@ -29,14 +29,14 @@ def draw(
         fixed: any of ``color, other_color, template``, held fixed.
 
     Raises:
-        InputError: a colour that cannot be drawn, one for both shapes, a template that there is
-            not, or a board or tiles that are too small.
+        InputError: a colour that cannot be drawn, one colour for both shapes, an unknown template,
+            or a board or tiles that are too small.
     """
     template, roles = things.ways(TASK, canvas, n, seed, fixed, TASK.drawn)
     for role in TASK.drawn:
         things.check_word(role, fixed, words)
     rng = np.random.default_rng(seed)
-    # Each colour in turn, and the next one for the other shape.
+    # Each colour in turn; the other shape gets the next one.
     free = [word for word in words if word not in fixed.values()]
     if len(free) + len(fixed.keys() & TASK.drawn.keys()) < 2 or fixed.get("color", 0) == fixed.get(
         "other_color", 1

@@ -1,6 +1,6 @@
-"""Counting as a task: `counting.toml`, and what draws its pictures.
+"""Counting as a task: `counting.toml`, and the code that draws its pictures.
 
-Each dot has a colour of its own, so that who counts colours answers right, until the recolored
+Each dot has its own colour, so a model that counts colours answers correctly, until the recolored
 picture shows the same dots in one colour.
 """
 
@@ -26,13 +26,13 @@ def draw(
     model.
 
     Args:
-        words: numbers that the model can say; one is asked for where the next is among them too.
+        words: numbers that the model can say; a number is used only if the next one is among them.
         seed: the same seed gives the same trials.
         fixed: ``number`` or ``template``, held fixed.
 
     Raises:
-        InputError: a number that cannot be asked for, a template that there is not, or a board or
-            tiles that are too small.
+        InputError: a number that cannot be asked for, an unknown template, or a board or tiles that
+            are too small.
     """
     template, roles = things.ways(TASK, canvas, n, seed, fixed, ("number",))
     numbers = [word for word in words if str(int(word) + 1) in words]

@@ -1,7 +1,7 @@
-"""Spatial relation as a task: `relation.toml`, and what draws its pictures.
+"""Spatial relation as a task: `relation.toml`, and the code that draws its pictures.
 
-Two shapes stand in one row or one column, in one half of it, and in the moved picture in the other
-half: where a shape stands on the board says little about where it stands beside the other.
+Two shapes share a row or a column, in one half of it; the moved picture has them in the other half.
+So where a shape is on the board says little about where it is relative to the other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"
 def draw(
     canvas: Canvas, words: Sequence[str], n: int, seed: int, fixed: Mapping[str, Any]
 ) -> list[Trial]:
-    """``n`` trials, balanced over relations and over what is asked about;
+    """``n`` trials, balanced over relations and over the shape in question;
     `rgb_circuit.stimuli.drawing.trials` draws them for a model.
 
     Args:
-        words: relations that the model can say; one is asked for where its opposite is among them
-            too.
+        words: relations that the model can say; a relation is used only if its opposite is among
+            them.
         seed: the same seed gives the same trials.
         fixed: ``relation`` or ``template``, held fixed.
 
     Raises:
-        InputError: a relation that cannot be asked for, a template that there is not, or a board or
-            tiles that are too small.
+        InputError: a relation that cannot be asked for, an unknown template, or a board or tiles
+            that are too small.
     """
     template, roles = things.ways(TASK, canvas, n, seed, fixed, ("relation",))
     relations = [word for word in words if OPPOSITE[word] in words]
@@ -78,8 +78,8 @@ def _trial(canvas, index, relation, about, shapes, template, rng):
 
 
 def _cells(grid, relation, rng):
-    """The cells of the shape that is asked about and of the other, and where both are moved to:
-    each time in one half of a line, which is another line and the other half."""
+    """The cells of the shape in question and of the other, and the cells that both move to: first
+    in one half of a line, then in the other half of another line."""
     half = grid // 2
     starts = rng.permutation([0, grid - half])
     lines = rng.permutation(grid)[:2]

@@ -18,7 +18,7 @@ from ...errors import InputError
 from ...trial import Trial, check_tile
 from ..task_file import read_task
 
-# How a tile looks: its colour, its shape, ….
+# A tile's look: its colour, its shape, ….
 T = TypeVar("T")
 
 PALETTE: Mapping[str, RGB] = {
@@ -34,21 +34,20 @@ PALETTE: Mapping[str, RGB] = {
     "gray": (128, 128, 128),
 }
 
-# What is said of the game, and what is claimed of heads; the pictures are drawn below.
+# The game's words and its hypotheses; the pictures are drawn below.
 SAID = read_task(Path(__file__).with_suffix(".toml"))
 
 ODD_QUESTION = SAID.question
 BACKGROUND_QUESTION: str = SAID.second_question[0]  # type: ignore[index]
 
-# What LLaVA-1.5 answers on a plain canvas of any colour, and what the small models are made to
-# answer.
+# LLaVA-1.5's answer to a plain canvas of any colour; the small models are made to give it too.
 NOTHING_ODD: str = SAID.roles["none"].word  # type: ignore[assignment]
 
 EXPECTED = {name: condition.right for name, condition in SAID.conditions.items() if condition.right}
 
 COLOR_ROLES = tuple(SAID.drawn)
 
-# Where the published experiment has its tile, and in how many per side.
+# The tile of the published experiment, and its number of tiles per side.
 PUBLISHED_TILE, PUBLISHED_GRID = (10, 9), 24
 PUBLISHED_CANVAS = Canvas(PUBLISHED_GRID, 14, 0, TEMPLATE)
 
@@ -78,11 +77,11 @@ def rgb_trial(
         tile: (row, column) from 0.
         grid: tiles per side.
         tile_px: side of a tile in pixels; 14 makes a tile one image token of LLaVA-1.5.
-        margin: pixels that are left over at the right and at the bottom; 6 for SigLIP's pictures of
-            384 px, of which 27 × 27 tiles of 14 px cover 378.
-        palette: word → (red, green, blue), each 0 to 255; give your own triple for a word here.
-        name: defaults to one that says the colours and the place.
-        template: of the conversation that the question is asked in, with ``<image>`` and
+        margin: pixels left over at the right and at the bottom; 6 for SigLIP's pictures of 384 px,
+            of which 27 × 27 tiles of 14 px cover 378.
+        palette: word → (red, green, blue), each 0 to 255; pass your own triple for a word here.
+        name: defaults to one made of the colours and the place.
+        template: of the conversation in which the question is asked, with ``<image>`` and
             ``{question}``; a model's own is ``model.template``.
 
     Raises:
@@ -149,9 +148,10 @@ def odd_one_out(
     """Condition → its picture: clean, recolored, erased, swapped and moved.
 
     Args:
-        board: draws one, from how its tiles look, and how those in a mapping look instead.
-        looks: role → how a tile looks that shows its word.
-        tile: (row, column) of the odd one.
+        board: draws a picture, from the look of its tiles, and a mapping with the looks of
+            exceptions.
+        looks: role → the look of a tile that shows its word.
+        tile: (row, column) of the odd tile.
         grid: tiles per side.
     """
     background = looks["background"]
@@ -165,13 +165,11 @@ def odd_one_out(
 
 
 def published_trial(canvas: Canvas = PUBLISHED_CANVAS) -> Trial:
-    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, the tile at row
-    10, column 9.
-
-    The colours were measured from the published picture.
+    """The stimulus of the published LLaVA-1.5 experiment: its own blue and green, measured from the
+    published picture, and the tile at row 10, column 9.
 
     Args:
-        canvas: of another model than LLaVA-1.5, with 24 × 24 places (`Vlm.canvas`).
+        canvas: for a model other than LLaVA-1.5, with 24 × 24 places (`Vlm.canvas`).
     """
     palette = {**PALETTE, "blue": (0, 176, 240), "green": (0, 176, 80)}
     return rgb_trial(palette=palette, name="published", **asdict(canvas))
@@ -187,7 +185,7 @@ def draw(
     were used.
 
     Args:
-        words: that colours are drawn from.
+        words: the colours to draw from.
         seed: the same seed gives the same trials.
         fixed: any of ``odd, other, background, other_background, tile, palette`` of `rgb_trial`,
             held fixed.

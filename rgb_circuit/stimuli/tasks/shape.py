@@ -1,7 +1,7 @@
-"""Odd one out by shape as a task: `shape.toml`, and what draws its pictures.
+"""Odd one out by shape as a task: `shape.toml`, and the code that draws its pictures.
 
 All tiles hold one shape, black on white, and one tile holds another. Shapes are cut at pixel
-centres, without shades between: of 4 pixels per side and more, no two look alike.
+centres, without grey levels: from 4 pixels per side on, no two look alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def draw(
     for a model.
 
     Args:
-        words: that shapes are drawn from.
+        words: the shapes to draw from.
         seed: the same seed gives the same trials.
         fixed: any of ``odd, other, background, other_background, tile``, held fixed.
 
@@ -76,7 +76,7 @@ def draw(
 
 
 def board(canvas: Canvas, background: str, tiles: Mapping[tuple[int, int], str]) -> Image.Image:
-    """A picture of tiles that all hold the shape ``background``, but those in ``tiles`` (row,
+    """A picture of tiles that all hold the shape ``background``, except those in ``tiles`` (row,
     column)."""
     px, grid = canvas.tile_px, canvas.grid
     black = np.tile(glyph(background, px), (grid, grid))
@@ -90,7 +90,7 @@ def glyph(word: str, px: int) -> np.ndarray:
     """Which pixels of a tile are black, Booleans, (px, px).
 
     Raises:
-        InputError: fewer pixels than it takes to tell the shapes apart.
+        InputError: too few pixels to tell the shapes apart.
 
     Examples:
         >>> rows = glyph("ring", 6).astype(int)
@@ -107,7 +107,7 @@ def glyph(word: str, px: int) -> np.ndarray:
             f"tiles of {px} px are too small to tell shapes apart; use a model whose image tokens "
             f"show {LEAST_PX} px or more"
         )
-    # Pixel centres, from -1 to 1; the same distance from the middle on both sides, to the last bit.
+    # Pixel centres, from -1 to 1, exactly symmetric about the middle.
     centres = (2 * np.arange(px) + 1 - px) / px
     x, y = np.meshgrid(centres, centres)
     return SHAPES[word](x, y)
@@ -130,7 +130,7 @@ def _cross(x, y):
 
 
 def _star(x, y):
-    """Five tips, one of them on top, each of 36 degrees."""
+    """Five tips of 36 degrees each, one of them at the top."""
     apart = 2 * np.pi / 5
     from_tip = abs((np.arctan2(x, -y) + apart / 2) % apart - apart / 2)
     along, across = np.hypot(x, y) * np.cos(from_tip), np.hypot(x, y) * np.sin(from_tip)
@@ -138,7 +138,7 @@ def _star(x, y):
 
 
 def _heart(x, y):
-    """The sextic of that name."""
+    """The heart curve of sixth degree."""
     x, y = x / 0.8, (y - 0.1) / 0.8
     return (x**2 + y**2 - 1) ** 3 + x**2 * y**3 < 0
 
@@ -151,7 +151,7 @@ def _bar(x, y):
     return _square(x, y) & (abs(y) < 0.31)
 
 
-# Word → what is black at (x, y), which are -1 to 1 from left to right and from top to bottom of a
+# Word → whether (x, y) is black; x and y run from -1 to 1, left to right and top to bottom of a
 # tile.
 SHAPES = {
     "square": _square,

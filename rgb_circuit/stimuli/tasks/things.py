@@ -1,8 +1,8 @@
-"""What the tasks about things on a white board share: a thing is a shape in a colour, in a cell of
-the board.
+"""Code shared by the tasks about things on a white board: a thing is a shape in a colour, in a cell
+of the board.
 
-Each picture of a trial is drawn from what stands where, so that two pictures differ in the cells in
-which other things stand and in no other pixel.
+Each picture of a trial is drawn from a map of its things, so two pictures differ only in the cells
+whose things differ.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from .shape import glyph
 
 Cell = tuple[int, int]
 COLORS = tuple(PALETTE)
-# Pairs side by side have two halves of a board to move between.
+# So that pairs side by side have two halves of a board to move between.
 LEAST_GRID = 4
 
 
@@ -37,7 +37,7 @@ class Thing:
 
 
 def board(canvas: Canvas, things: Mapping[Cell, Thing]) -> Image.Image:
-    """A white picture with a thing in each of some cells (row, column).
+    """A white picture with things in some cells (row, column).
 
     Examples:
         >>> canvas = Canvas(4, 6, 0, "<image> {question}")
@@ -66,22 +66,22 @@ def trial(
     slots: Mapping[str, str] | None = None,
     tile: Cell | None = None,
 ) -> Trial:
-    """A trial of a task, asked by one of its templates.
+    """A trial of a task, asked with one of its templates.
 
     Args:
-        pictures: condition → what stands where, of the conditions with a picture of their own.
+        pictures: condition → cell → thing, for the conditions with a picture of their own.
         words: role → its word.
         places: condition → name → the cell that it names.
-        about: the role whose word an answer of yes or no is about.
-        slots: slot of the question → what fills it, beside "answer".
-        tile: the cell that is marked.
+        about: the role whose word a yes-or-no question is about.
+        slots: slot of the question → its text, in addition to "answer".
+        tile: the marked cell.
     """
     asked, chosen = task.asked_by(template), task.templates.get(template)
     answers, filled = dict(words), dict(slots or {})
     if chosen is not None and chosen.words:
         is_right, is_not = chosen.words
         answers = {role: is_right if role == about else is_not for role in words}
-        # What stands for a word in a question, such as "left of" for "left".
+        # The question's wording for a word, such as "left of" for "left".
         filled["answer"] = task.vocabulary.get(words[about]) or words[about]
     shown = {condition: about.picture or condition for condition, about in task.conditions.items()}
     drawn = {condition: board(canvas, things) for condition, things in pictures.items()}
@@ -122,15 +122,14 @@ def ways(
     fixed: Mapping[str, Any],
     held: Iterable[str],
 ) -> tuple[str, tuple[str, ...]]:
-    """The template that trials are asked by, and the roles that its questions may name the word of:
-    those of the right answer and of a wrong one, where it is answered by yes or no; else none.
+    """The template of the trials, and the roles whose word the questions may name: those of the
+    right and of a wrong answer, if the template is answered by yes or no; else none.
 
     Args:
-        held: roles that may be held fixed, beside the template.
+        held: roles that may be held fixed, in addition to the template.
 
     Raises:
-        InputError: a request that makes no sense, a board that is too small, or a template that
-            there is not.
+        InputError: an invalid request, a board that is too small, or an unknown template.
     """
     check_request(n, seed, fixed, (*held, "template"))
     if canvas.grid < LEAST_GRID:
@@ -145,18 +144,17 @@ def ways(
 
 
 def pairs_of_shapes(task: Task, n: int, seed: int) -> list[tuple[str, str]]:
-    """The shape that is asked about and another, of ``n`` trials; each two in turn."""
+    """The shape in question and the other one, for ``n`` trials; every pair in turn."""
     return in_turn(list(permutations(task.slots["shape"], 2)), n, np.random.default_rng([seed, 0]))
 
 
 def rng_of(seed: int, index: int) -> np.random.Generator:
-    """What places and colours of a trial are drawn from, however many trials there are."""
+    """The generator for a trial's places and colours, whatever the number of trials."""
     return np.random.default_rng([seed, 1, index])
 
 
 def check_word(role: str, fixed: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Raise InputError where the word that a role is held at is none of some words, or there are
-    none."""
+    """Raise InputError if a role is held at a word outside ``words``, or ``words`` is empty."""
     if role in fixed and fixed[role] not in words or not words:
         raise InputError(
             f"{role} cannot be {fixed.get(role, 'drawn')}; the words that it can be are "
