@@ -243,7 +243,7 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--odd", "red", "--background", "red"], "must differ"),
         (["run", "--odd", "red", "--trials", "published"], "--odd holds a word of drawn trials"),
         (
-            ["run", "--other-background", "red", "--trials-file", "FILE"],
+            ["run", "--other-background", "red", "--trials-file", "RUN"],
             "--other-background holds a word",
         ),
         (["run", "--trials-file", "/nowhere.csv"], "/nowhere.csv"),
@@ -279,7 +279,7 @@ def test_bad_input_ends_with_one_sentence_and_leaves_no_folder(
     arguments, part, finished, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    given = {"RUN": str(finished), "FILE": str(tmp_path / "trials.csv")}
+    given = {"RUN": str(finished)}
     before = set(tmp_path.rglob("*"))
     assert main([given.get(argument, argument) for argument in arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

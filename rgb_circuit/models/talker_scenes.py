@@ -69,11 +69,13 @@ class Asked:
         skill: what it asks for.
         text: the question.
         answer: the word that is right.
+        color: where it is asked whether a shape has a colour, the one that it has.
     """
 
     skill: str
     text: str
     answer: str
+    color: str = ""
 
 
 @dataclass(frozen=True)
@@ -306,14 +308,21 @@ def _binding(rng, n, grid, held, fair):
     for scene in range(n):
         shapes = [SHAPE_WORDS[number] for number in shape[:, scene]]
         colors = [COLOR_WORDS[number] for number in color[:, scene]]
-        which, whose = rng.integers(0, 2, 2)
-        named = {"shape": shapes[which], "answer": colors[whose]}
+        which, *whose = rng.integers(0, 2, 3 if fair else 2)
+        told, checked = ((which,), (0, 1)) if fair else ((0, 1), (which,))
         absent = [word for word in SHAPE_WORDS if word not in shapes]
         asked.append(
             [
-                Asked("binding", _one(rng, BINDING).format(shape=shapes[0]), colors[0]),
-                Asked("binding", _one(rng, BINDING).format(shape=shapes[1]), colors[1]),
-                _check(rng, "binding, yes or no", BINDING_CHECK, which == whose, **named),
+                *(
+                    Asked("binding", _one(rng, BINDING).format(shape=shapes[one]), colors[one])
+                    for one in told
+                ),
+                *(
+                    _check_color(
+                        rng, "binding, yes or no", shape[one, scene], *color[[other, one], scene]
+                    )
+                    for one, other in zip(checked, whose)
+                ),
                 _check_there(rng, shapes[which], absent),
             ]
         )
@@ -396,24 +405,30 @@ def _binding_among_many(rng, n, grid):
         shown = rng.permutation(shapes)[: rng.integers(4, len(shapes) + 1)]
         cells = rng.permutation(grid**2)[: len(shown)]
         forms[scene, cells], inks[scene, cells] = shown + 1, bound[shown]
-        texts = [_one(rng, BINDING).format(shape=SHAPE_WORDS[shape]) for shape in shown[:3]]
-        # Asked with a colour that another shape has.
-        other = _one(rng, [c for c in bound[shown[1:]] if not four_apart(shown[0], c)])
-        is_so = rng.random() < 0.5
-        named = {
-            "shape": SHAPE_WORDS[shown[0]],
-            "answer": COLOR_WORDS[bound[shown[0]] if is_so else other],
-        }
+        told, *checked = shown[:4]
+        text = _one(rng, BINDING).format(shape=SHAPE_WORDS[told])
         asked.append(
             [
-                *(
-                    Asked("binding among many", text, COLOR_WORDS[bound[shape]])
-                    for text, shape in zip(texts, shown)
-                ),
-                _check(rng, "binding among many, yes or no", BINDING_CHECK, is_so, **named),
+                Asked("binding among many", text, COLOR_WORDS[bound[told]]),
+                *(_check_among(rng, shape, bound, shown) for shape in checked),
             ]
         )
     return Scenes(forms, inks, np.full(n, WHITE), asked, np.zeros(n, bool))
+
+
+def _check_among(rng, shape, bound, shown):
+    """Whether a shape has its colour, or one that another shape has."""
+    is_so = rng.random() < 0.5
+    others = [bound[other] for other in shown if other != shape]
+    other = _one(rng, [color for color in others if not four_apart(shape, color)])
+    said = bound[shape] if is_so else other
+    return _check_color(rng, "binding among many, yes or no", shape, said, bound[shape])
+
+
+def _check_color(rng, skill, shape, said, has):
+    """Whether a shape has the colour that is said, by their numbers."""
+    text = _one(rng, BINDING_CHECK).format(shape=SHAPE_WORDS[shape], answer=COLOR_WORDS[said])
+    return Asked(skill, text, "yes" if said == has else "no", COLOR_WORDS[has])
 
 
 FAMILIES: dict[str, Callable[..., Scenes]] = {

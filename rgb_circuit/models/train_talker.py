@@ -13,11 +13,17 @@ In a first part:
    never reach the language model.
 4. A family is drawn more often the worse it goes.
 
-In a second part, on answers alone:
+In a second part:
 
 5. Scenes with many things are drawn beside, on which an answer that is told from two things by
    heart goes wrong; and no question names a pair that is kept out, to which the answer was always
    no. A model that comes from the first part alone holds that such pairs are never there.
+6. The language model's layers begin half-way back at fresh weights: what they hold of a pair that
+   is asked about no more would stay for ever, since nothing contradicts it.
+7. Asked whether a shape has a colour, the model is also to tell, among words for colours, which one
+   the shape has. Who knows that needs no list of pairs.
+8. The learning rate stays high, and the weights that are left are the mean of those of many steps:
+   what is said of pairs never seen changes from step to step, and evens out.
 
 Nothing tells heads of the language model what to do, or at which layer to do it.
 """
@@ -35,12 +41,23 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from ..conversation import prompt
 from . import small, talker_scenes
-from .talker_scenes import CROWDED, FAMILIES, FORMS, INKS, Scenes, draw, pixels, together
+from .talker_scenes import (
+    COLOR_WORDS,
+    CROWDED,
+    FAMILIES,
+    FORMS,
+    INKS,
+    Scenes,
+    draw,
+    pixels,
+    together,
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +77,14 @@ class Recipe:
         steps: those after, in the first part.
         batch: scenes a step, shared out among ``workers`` processes.
         learning_rate: peak; warmed up over ``warmup`` steps at the beginning of both parts, and in
-            the last ``falling`` share of the steps falling to zero.
+            the last ``falling`` share of the first falling to zero.
         readers: weight of the readers' loss beside the answers'.
-        varied, varied_rate: steps and peak learning rate of the second part, warmed up and falling
-            as in the first.
+        varied, varied_rate, varied_decay: steps of the second part, their learning rate and decay
+            of weights.
+        fresh: share of fresh weights in the language model's layers at the beginning of the second
+            part.
+        colors: weight of the true colour's loss beside the answers' in the second part.
+        settling: steps of the second part before those whose weights are averaged.
     """
 
     seed: int = 0
@@ -86,7 +107,11 @@ class Recipe:
     falling: float = 0.4
     readers: float = 0.05
     varied: int = 4000
-    varied_rate: float = 1e-3
+    varied_rate: float = 1.5e-3
+    varied_decay: float = 0.1
+    fresh: float = 0.5
+    colors: float = 0.5
+    settling: int = 1600
 
 
 class Readers(nn.ModuleDict):
@@ -313,19 +338,52 @@ def _first_part(recipe, worker, model, tools):
 
 def _second_part(recipe, worker, model, tools):
     rng = np.random.default_rng((recipe.seed, worker, 1))
-    optimiser = _optimiser(list(model.parameters()))
+    _half_forget(model, recipe)
+    optimiser = _optimiser(list(model.parameters()), recipe.varied_decay)
     families = (*FAMILIES, *CROWDED)
     right = torch.zeros(len(families))
+    mean = AveragedModel(model)
     for step in range(recipe.varied):
-        rate = recipe.varied_rate * _share(step, 1 - step / recipe.varied, recipe)
+        rate = recipe.varied_rate * min(1.0, (step + 1) / recipe.warmup)
         family, scenes = _mixed(recipe, rng, right, families, fair=True)
-        loss, good, _ = _answered(model, tools, scenes)
+        said, _ = asked(model, tools, scenes)
+        loss, good = _answered(said, tools, scenes)
+        loss = loss + recipe.colors * _true_colors(said, tools, scenes)
         loss = _update(optimiser, rate, loss, family, good, right, recipe.workers)
-        yield model, tools, loss, dict(zip(families, right.tolist()))
+        if step >= recipe.settling:
+            mean.update_parameters(model)
+        left = mean.module if step >= recipe.settling else model
+        yield left, tools, loss, dict(zip(families, right.tolist()))
 
 
-def _optimiser(parameters):
-    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+@torch.no_grad()
+def _half_forget(model, recipe):
+    """Moves the language model's layers towards fresh weights."""
+    fresh, _ = build(replace(recipe, seed=recipe.seed + 1))
+    for old, new in zip(
+        model.model.language_model.layers.parameters(),
+        fresh.model.language_model.layers.parameters(),
+        strict=True,
+    ):
+        old.lerp_(new, recipe.fresh)
+
+
+def _true_colors(said, tools, scenes):
+    """The loss of the colour that a shape really has, among words for colours, where binding is
+    asked by yes or no."""
+    words = tools.tokenizer.convert_tokens_to_ids(list(COLOR_WORDS))
+    # Cross-entropy passes over -100, all other questions.
+    true = [
+        [COLOR_WORDS.index(one.color) if one.color else -100 for one in about]
+        for about in scenes.asked
+    ]
+    expected = torch.tensor(true).flatten()
+    total = functional.cross_entropy(said[..., words].flatten(0, 1), expected, reduction="sum")
+    return total / len(expected)
+
+
+def _optimiser(parameters, decay=0.01):
+    return torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=decay, fused=True)
 
 
 def _share(into, left, recipe):
@@ -365,16 +423,16 @@ def _loss(model, tools, readers, scenes, recipe, step):
     """The loss of a step, and (scene,) the share of right answers."""
     if step < 0:
         return readers.loss(seen(model, tools, scenes), scenes), torch.zeros(len(scenes.forms))
-    loss, good, cells = _answered(model, tools, scenes)
+    said, cells = asked(model, tools, scenes)
+    loss, good = _answered(said, tools, scenes)
     return loss + recipe.readers * readers.loss(cells, scenes), good
 
 
-def _answered(model, tools, scenes):
-    """The loss of answers, (scene,) the share of right ones, and what `seen` gives."""
-    said, cells = asked(model, tools, scenes)
+def _answered(said, tools, scenes):
+    """The loss of answers, and (scene,) the share of right ones."""
     expected = answers(tools, scenes)
     loss = functional.cross_entropy(said.flatten(0, 1), expected.flatten())
-    return loss, (said.argmax(-1) == expected).float().mean(1), cells
+    return loss, (said.argmax(-1) == expected).float().mean(1)
 
 
 def _mean_over_workers(parameters, counts, loss):
