@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import InputError
 from .heads import Head
@@ -414,7 +414,20 @@ def check_mlps(model: Vlm) -> None:
         check_mlp(model, layer, "patch_heads, patch_edits or patch_layers")
 
 
-def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:
+class Headed(Protocol):
+    """A model as far as its heads are counted."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def n_layers(self) -> int: ...
+
+    @property
+    def n_heads(self) -> int: ...
+
+
+def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "heads") -> list[Head]:
     """The (layer, head) pairs as heads, each once; InputError for anything else and for heads that
     do not exist. ``what`` names the pairs in the message."""
     try:
@@ -428,7 +441,7 @@ def check_heads(model: Vlm, heads: Sequence[tuple[int, int]], what: str = "heads
     return list(dict.fromkeys(pairs))
 
 
-def check_head(model: Vlm, layer: int, head: int) -> None:
+def check_head(model: Headed, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
     if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
         raise InputError(

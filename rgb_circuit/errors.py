@@ -1,6 +1,7 @@
 """The exceptions that users see; each message is one sentence that says what is wrong and what to
 do."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,14 @@ class ModelError(InputError):
     """A model that misbehaves, so that its numbers would mean nothing."""
 
 
+class OneSize(InputError):
+    """A number of tiles for a model whose pictures have one size."""
+
+
+class NotFinite(ModelError):
+    """Logits that are infinite or no number, which the next run of the same may not give."""
+
+
 class PictureGone(InputError):
     """A file no longer gives the picture that was read from it."""
 
@@ -64,7 +73,7 @@ class NotDrawn(RuntimeError):
         where = f" in {Path(own[-1].filename).name}, line {own[-1].lineno}" if own else ""
         more = f", and {len(failed) - 1} more could not" if len(failed) > 1 else ""
         there = " and ".join(f"{folder}/" for folder in folders)
-        again = again or f"rgb-circuit report {folders[0]}"
+        again = again or f"rgb-circuit report {shlex.quote(str(folders[0]))}"
         super().__init__(
             f"{name} could not be drawn ({type(error).__name__}{where}: "
             f"{first_line(error)}){more}; this is a fault of rgb-circuit, and all that was "

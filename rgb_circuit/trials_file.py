@@ -43,10 +43,11 @@ from .bars import tqdm
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .files.git_lfs import is_pointer
+from .files.on_disk import on_disk
 from .files.table_text import shortened
 from .pictures import PictureFile, Pictures
-from .tables.picture_cells import LONGEST_PATH, on_disk
-from .tables.row_texts import entries
+from .tables.picture_cells import LONGEST_PATH
+from .tables.row_texts import entries, in_one_order
 from .trial import Trial
 
 REQUIRED = ("name", "question", "clean")
@@ -144,7 +145,8 @@ class TrialsFile:
 
     def trials(self, template: str) -> list[Trial]:
         """A trial per row; see `read_trials`."""
-        return [_trial(row, template) for row in self.rows]
+        orders: dict[frozenset[str], Sequence[Any]] = {}
+        return [_trial(row, template, orders) for row in self.rows]
 
 
 def _file(path: Path) -> Path:
@@ -356,8 +358,8 @@ def _pictures(where, row, folder, known):
     return Pictures(pictures)
 
 
-def _trial(row, template):
-    """The trial of a row."""
+def _trial(row, template, orders):
+    """The trial of a row; ``orders`` as in `in_one_order`."""
     cells = row.cells
     question = cells["question"]
     expected = {
@@ -367,7 +369,8 @@ def _trial(row, template):
     }
     tile, grid = _place(row.where, cells)
     answers: dict[str, Any] = {
-        role: entries(cells[f"answer:{role}"]) for role in _named("answer:", cells)
+        role: in_one_order(entries(cells[f"answer:{role}"]), orders)
+        for role in _named("answer:", cells)
     }
     try:
         return Trial(

@@ -239,3 +239,5 @@ def test_two_files_may_not_name_a_list_alike(tmp_path, capsys):
     files = [str(tmp_path / folder / "mine.json") for folder in ("a", "b")]
     assert main(["audit", *files, "--out", str(tmp_path / "out")]) == 2
     assert "two lists are called 'mine'" in capsys.readouterr().err
+    assert main(["audit", files[0], "--top", "3", "--out", str(tmp_path / "out")]) == 2
+    assert "--top takes the best of heads with scores, and " in capsys.readouterr().err

@@ -173,6 +173,7 @@ def test_trials_that_do_not_flip_are_left_out_where_that_is_asked_for(tmp_path, 
     "text, sentence",
     [
         ("name = ", "columns.toml is no TOML"),
+        ('folder = "C:\\data"', "; a backslash between double quotes begins an escape"),
         ('name = "object"', "columns.toml has no 'question'; add it"),
         (PAIRS + 'nme = "x"', "has the key 'nme', which is not known; use name, question"),
         (
@@ -187,7 +188,7 @@ def test_trials_that_do_not_flip_are_left_out_where_that_is_asked_for(tmp_path, 
             r"images['clean'] is 'image_0', which is no column",
         ),
     ],
-    ids=["toml", "missing", "unknown", "kind", "strata", "pair", "clean", "column"],
+    ids=["toml", "backslash", "missing", "unknown", "kind", "strata", "pair", "clean", "column"],
 )
 def test_what_cannot_be_read_is_said_before_a_model_is_loaded(
     text, sentence, tmp_path, capsys, columns
@@ -211,7 +212,7 @@ def test_columns_are_of_a_table(columns, capsys):
     assert main(["play", "--columns", str(columns)]) == 2
     assert "name the table with --trials-file" in capsys.readouterr().err
     assert main(["play", "--trials-file", "x.csv", "--columns", "none.toml"]) == 2
-    assert "cannot read none.toml" in capsys.readouterr().err
+    assert "there is no file none.toml" in capsys.readouterr().err
 
 
 def test_hypotheses_are_tested_on_a_table_of_ones_own(tmp_path, columns, capsys):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -220,7 +222,7 @@ def test_attention_draws_a_head(tmp_path, capsys):
     "arguments, part",
     [
         (["run", "--trials", "many"], "'many'"),
-        (["run", "--trials", "0"], "n is 0"),
+        (["run", "--trials", "0"], "--trials is '0'; give a number"),
         (["run", "--trials", "²"], "'²'"),
         (["run", "--positions", "9999"], "9999"),
         (["play", "--seed", "-1"], "seed is -1"),
@@ -237,7 +239,6 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--out", "/proc/nothing"], "--out"),
         (["run", "--heads", "three"], "'three'; write layer.head"),
         (["run", "--heads", "3.0,"], "'3.0,'"),
-        (["run", "--heads", "3.0,9.1"], "head 9.1 does not exist in toy"),
         (["run", "--odd", "mauve"], "--odd mauve is not in the palette"),
         (["run", "--odd", "red", "--background", "red"], "must differ"),
         (["run", "--odd", "red", "--trials", "published"], "--odd holds a word of drawn trials"),
@@ -253,8 +254,7 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["run", "--out", "new/deeper/results", "--seed", "-1"], "seed is -1"),
         (["attention", "--head", "three"], "--head is 'three'"),
         (["attention", "--head", "3.1,3.2"], "name one head, such as 3.1"),
-        (["attention", "--head", "9.1"], "head 9.1"),
-        (["attention", "--head", "3.1", "--trials", "0"], "n is 0"),
+        (["attention", "--head", "3.1", "--trials", "0"], "--trials is '0'; give a number"),
         (["attention", "nowhere", "--head", "3.1"], "no folder nowhere"),
         (
             ["attention", "nowhere", "--head", "3.1", "--model", "planted"],
@@ -268,6 +268,8 @@ def test_attention_draws_a_head(tmp_path, capsys):
         (["report", "nowhere", "--out", "page"], "no folder nowhere"),
         (["collect", "nowhere"], "no folder nowhere"),
         (["knockout", "--keys", "nonsense"], "'nonsense'"),
+        (["knockout", "--keys", "end,,"], "--keys is 'end,,'; write words such as"),
+        (["knockout", "--window", "0"], "--window is 0; use a whole number from 1 to 4"),
         (["knockout", "nowhere", "--seed", "3"], "--seed and the folder nowhere"),
         (["layers", "nowhere"], "no folder nowhere"),
         (["layers", "--role", "mauve", "--out", "new/deeper"], "mauve"),
@@ -374,6 +376,27 @@ def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_agai
     capsys.readouterr()
     assert main(["run", "--trials", "8", "--out", str(tmp_path)]) == 2
     assert "options.heads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["attention", "--head", "9.1"],
+        ["attention", "RUN", "--head", "9.1"],
+        ["run", "--heads", "3.0,9.1"],
+        ["audit", "heads.json"],
+    ],
+)
+def test_a_head_that_there_is_not_is_refused_before_weights_are_read(
+    command, finished, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("heads.json").write_text("[[9, 1]]")
+    for load in ("loaded", "reloaded"):
+        monkeypatch.setattr(f"analyses.study.{load}", None)
+    assert main([str(finished) if part == "RUN" else part for part in command]) == 2
+    assert "head 9.1 does not exist in toy; it has layers 0 to 3" in capsys.readouterr().err
+    assert os.listdir() == ["heads.json"]
 
 
 def test_attention_takes_model_and_trials_from_a_run(finished, tmp_path, monkeypatch):

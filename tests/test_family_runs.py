@@ -134,6 +134,18 @@ def test_own_pictures_of_any_size_are_patched_and_drawn(name, saved, tmp_path, c
     }
 
 
+def test_a_table_of_the_games_pictures_says_how_many_tiles_there_are(saved, tmp_path, capsys):
+    _, folder, *_ = saved("qwen3_vl")
+    trial = rgb.rgb_trial(grid=6, tile_px=8, tile=(1, 2))
+    header = "name,question,clean,image:other,answer:right,tile_row,tile_column,grid"
+    row = f"first,{ODD_QUESTION},clean.png,recolored.png,red,1,2,6"
+    (tmp_path / "trials.csv").write_text(f"{header}\n{row}\n")
+    for name in ("clean", "recolored"):
+        trial.images[name].save(tmp_path / f"{name}.png")
+    assert main(["play", "--model", folder, "--trials-file", str(tmp_path)]) == 0
+    assert "tiles are drawn" not in capsys.readouterr().err
+
+
 def test_a_picture_that_a_processor_refuses_is_refused_in_a_sentence(saved, tmp_path, capsys):
     assert (
         main(

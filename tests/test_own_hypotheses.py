@@ -531,6 +531,7 @@ def test_more_than_all_of_the_gap_is_no_head_that_trials_confirm(capsys):
     "options, said",
     [
         (["nowhere.toml"], "there is no file nowhere.toml; give the path of a TOML file"),
+        (["."], "cannot read . (Is a directory); give the path of a TOML file"),
         (
             [str(EXAMPLES / "reader.toml"), "--task", "chess"],
             "there is no task 'chess'; use one of rgb, ",

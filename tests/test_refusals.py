@@ -14,7 +14,7 @@ from analyses.evidence.verdict import UNEQUAL
 from analyses.study import closer_look
 from rgb_circuit.calls.patching import PatchedHeads
 from rgb_circuit.calls.play import Played
-from rgb_circuit.errors import CannotWrite, ModelError, NotLinedUp, PictureGone
+from rgb_circuit.errors import CannotWrite, ModelError, NotFinite, NotLinedUp, PictureGone
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.keeping.manifest import manifest
@@ -110,8 +110,9 @@ def test_what_a_model_refused_is_said_again_without_it(
     RAISED[step, trials[1].name] = error("it sees nothing")
     first = refusal(grouped, asked, store)
     RAISED.clear()
-    # A server is not asked twice either.
-    for elsewhere in (absent, replace(grouped, server=object())):
+    # A server is not asked twice either, nor what took forwards to see where the model is here.
+    here = [grouped] if step == "measured" else []
+    for elsewhere in (absent, replace(grouped, server=object()), *here):
         again = refusal(elsewhere, asked, store)
         assert type(again) is type(first) is error and str(again) == str(first) == "it sees nothing"
 
@@ -148,14 +149,27 @@ def test_a_trial_that_is_called_otherwise_keeps_its_refusal(grouped, trials, rec
     assert here.refusal(asked.key, [trials[0].content]) is None
 
 
-def test_the_model_is_asked_again_and_what_it_gives_stands(grouped, trials, recorded, store):
+@pytest.mark.parametrize(
+    "step, error, server",
+    [
+        ("prepared", rgb.InputError, None),
+        ("measured", NotFinite, None),
+        ("measured", NotFinite, object()),
+    ],
+)
+def test_the_model_is_asked_again_and_what_it_gives_stands(
+    step, error, server, grouped, trials, recorded, store
+):
     absent, asked = recorded_model(recorded), Asked(tuple(trials))
-    RAISED["measured", trials[1].name] = rgb.InputError("not now")
+    RAISED[step, trials[1].name] = error("not now")
     refusal(grouped, asked, store)
+    assert str(refusal(absent, asked, store)) == "not now"
     RAISED.clear()
-    [frame] = measure(grouped, [asked], store)
+    [frame] = measure(replace(grouped, server=server), [asked], store)
     assert list(frame["trial"]) == [trial.name for trial in trials]
-    # What was refused once has nothing to say of others that lack a part.
+    if step == "prepared":
+        return
+    # What was refused of one trial has nothing to say of others that lack a part.
     store._path(asked.key, trials[2].content).unlink()
     with pytest.raises(ModelNeeded):
         measure(absent, [asked], store)

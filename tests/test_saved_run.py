@@ -9,6 +9,7 @@ import runs
 
 import rgb_circuit as rgb
 from analyses.command import main
+from rgb_circuit.files.results import read_frame
 from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.trial import described
 
@@ -80,10 +81,16 @@ def test_a_frame_that_was_left_out_says_why(two_trials_run):
 
 
 def test_a_run_that_is_not_finished_says_so(folder, tmp_path):
-    shutil.copy(folder / "manifest.json", tmp_path)
-    run = rgb.read_run(tmp_path)
-    with pytest.raises(rgb.InputError, match="is not finished; finish it with rgb-circuit report"):
-        run.frames["patch_heads"]
+    unfinished = tmp_path / "my run"
+    unfinished.mkdir()
+    shutil.copy(folder / "manifest.json", unfinished)
+    # What is to be typed can be typed.
+    again = f"finish it with rgb-circuit report '{unfinished}'"
+    with pytest.raises(rgb.InputError, match=f"is not finished; {again}"):
+        rgb.read_run(unfinished).frames["patch_heads"]
+    again = f"finish its run with rgb-circuit report '{unfinished}'"
+    with pytest.raises(rgb.InputError, match=f"holds no patch_heads.parquet; {again}"):
+        read_frame(unfinished, "patch_heads", [])
 
 
 @pytest.mark.parametrize(

@@ -59,18 +59,26 @@ def test_another_question_and_another_picture(capsys, trial):
     [
         (["--scale", "3=0"], "--scale is '3=0'; write it as layer.head=factor"),
         (["--scale", "3.1=none"], "--scale is '3.1=none'"),
+        (["--scale", "3.1=nan"], "--scale is '3.1=nan'"),
         (["--scale", "9.1=0"], "head 9.1"),
         (["--look", "3.1"], "--look is '3.1'; write it as layer.head=row,column"),
         (["--look", "3.1=2,2:much"], "--look is '3.1=2,2:much'"),
-        (["--look", "3.1=2,99"], "place 2,99 is off"),
         (["--look", "9.1=2,2"], "head 9.1"),
         (["--trial", "32"], "--trial is 32; there are 32 trials"),
-        (["--condition", "blurred"], "no condition 'blurred'"),
-        (["--condition", "blurred", "--look", "3.1=2,2"], "no condition 'blurred'"),
-        (["--tokens", "0"], "max_new_tokens is 0"),
+        (["--condition", "blurred"], "--condition is 'blurred'; use one of clean, "),
+        (["--condition", "blurred", "--look", "3.1=2,2"], "--condition is 'blurred'"),
+        (["--tokens", "0"], "--tokens is 0"),
     ],
 )
-def test_bad_input_ends_with_one_sentence(arguments, part, capsys):
+def test_bad_input_ends_with_one_sentence_before_weights_are_read(
+    arguments, part, capsys, monkeypatch
+):
+    monkeypatch.setattr("analyses.study.loaded", None)
     assert main(["say", *arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("rgb-circuit: ") and part in error
+
+
+def test_a_place_that_the_model_does_not_have_is_one_sentence(capsys):
+    assert main(["say", "--look", "3.1=2,99"]) == 2
+    assert "place 2,99 is off" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_a_file_that_git_lfs_has_not_fetched_is_named(file, tmp_path):
 
 @pytest.mark.parametrize(
     "smallest, largest, tiles, fitting",
-    [(16, 80 * 80, None, "tiles=10 .of 2 to 10"), (96 * 96, 320 * 320, 6, "tiles=12 .of 12 to 40")],
+    [(16, 80 * 80, 16, "tiles=10 .of 2 to 10"), (96 * 96, 320 * 320, 6, "tiles=12 .of 12 to 40")],
 )
 def test_pixels_that_a_processor_allows_say_how_many_tiles_there_may_be(
     smallest, largest, tiles, fitting
@@ -101,6 +101,14 @@ def test_pixels_that_a_processor_allows_say_how_many_tiles_there_may_be(
     assert rgb.wrap(module, processor, name="qwen", tiles=int(fitting[6:8])).grid[0] == int(
         fitting[6:8]
     )
+
+
+def test_where_nobody_says_how_many_tiles_the_nearest_number_that_fits_is_drawn():
+    module, processor = families.built("qwen2_vl")
+    processor = copy.deepcopy(processor)
+    processor.image_processor.size = {"shortest_edge": 16, "longest_edge": 80 * 80}
+    with pytest.warns(UserWarning, match="pictures of 10 × 10 tiles are drawn for 'qwen'"):
+        assert rgb.wrap(module.eval(), processor, name="qwen").grid == (10, 10)
 
 
 @pytest.mark.parametrize(

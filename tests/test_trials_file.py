@@ -386,6 +386,9 @@ def test_a_cell_may_list_several_words_that_are_accepted(tmp_path, rows):
     cell(2, "answer:right", "\"['green', 'lime']\"")(rows, tmp_path)
     [_, trial, *_] = read_trials(write(tmp_path, rows))
     assert trial.words["right"] == ("green", "lime")
+    # The same words in another order are the same answer.
+    cell(3, "answer:right", "\"['lime', 'green']\"")(rows, tmp_path)
+    assert read_trials(write(tmp_path, rows))[2].words["right"] == ("green", "lime")
     cell(2, "answer:right", "[]")(rows, tmp_path)
     with pytest.raises(rgb.InputError, match="row 3: answer 'right' .* a list without a word"):
         read_trials(write(tmp_path, rows))

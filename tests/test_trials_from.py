@@ -348,6 +348,12 @@ def test_words_that_several_rows_accept_are_all_in_their_trials(llama):
     assert one.also == {"right": ("blue",)} and not two.also
 
 
+def test_the_same_words_in_another_order_are_the_same_answer(llama):
+    cells = ("['red', 'blue']", "['blue', 'red']", "['blue']")
+    trials = taken(llama, [row(n, **{"is": cell}) for n, cell in enumerate(cells)])
+    assert [trial.answers["right"] for trial in trials] == ["red", "red", "blue"]
+
+
 def test_a_word_that_is_accepted_for_two_roles_is_refused_or_its_row_left_out(llama):
     rows = [row(0), row(1, **{"is": "['red', 'blue']", "was": "['green', 'Blue']"})]
     with pytest.raises(rgb.InputError, match="row 1 .*'Blue' is accepted for 'right' and for 'oth"):

@@ -245,6 +245,13 @@ def test_settings_name_what_differs_and_no_folder(planted_run, tmp_path):
     assert rows["version of torch"][1] == "1.0" and len(rows) == 5
 
 
+def test_another_number_format_is_no_other_model(planted_run, tmp_path):
+    half = {"dtype": "bfloat16", "weights": "f00", "config": "f00"}
+    other = read(changed(planted_run, tmp_path / "other", lambda about: about.update(half)))
+    rows = settings.settings(read(planted_run), other)
+    assert rows == [("number format", "float32", "bfloat16")]
+
+
 def test_a_role_in_one_run_alone_says_whether_the_other_refutes_it(planted_run, tmp_path):
     table, evidence = (
         pd.read_parquet(planted_run / f"{name}.parquet") for name in ("roles", "evidence")

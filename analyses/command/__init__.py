@@ -13,6 +13,7 @@ functions themselves.
 
 import argparse
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
@@ -71,6 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
         # What is left in the buffer would meet a closed pipe when Python ends.
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        # While it was starting.
+        line.clear()
+        print("rgb-circuit: stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         # As in `rgb-circuit play | head`. Python flushes both streams once more when it ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -122,7 +128,7 @@ def _main(arguments):
     except Pending as pending:
         print(
             f"{pending.waiting} parts wait for jobs on the server. Later: rgb-circuit collect "
-            f"{getattr(options, 'out', None) or options.folder}"
+            f"{shlex.quote(getattr(options, 'out', None) or options.folder)}"
         )
         return 4
     except KeyboardInterrupt:

@@ -124,7 +124,8 @@ def add_loading(parser: ArgumentParser) -> None:
         "--tiles",
         type=int,
         help="per side of the game's pictures, for a model that takes pictures of any size "
-        "(default: 24)",
+        "(default: as the trials file says, or 24, or the nearest that its processor leaves as it "
+        "is)",
     )
     parser.add_argument(
         "--remote",

@@ -23,10 +23,12 @@ def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | 
     Examples:
         >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])
         'it is too large; give --dtype bfloat16 or --remote'
+        >>> as_options("make more with rgb_trials(model, n=16)", ["trials"])
+        'make more with --trials 16'
         >>> as_options("trial is 5 and --trial is 5", ["trial"])
         '--trial is 5 and --trial is 5'
     """
-    message = message.replace("rgb_trials(model, n=32)", "--trials 32")
+    message = re.sub(r"rgb_trials\(model, n=(\d+)\)", r"--trials \1", message)
     for role, option in (fixed or {}).items():
         message = re.sub(rf"\b{role}='([^']*)'", rf"{option}\1", message)
     for option in options:

@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 
-from rgb_circuit.edits import check_head
 from rgb_circuit.errors import InputError
 from rgb_circuit.files.results import opened, write_figure
 
@@ -37,8 +36,7 @@ def _attention(options: Namespace) -> None:
     layer, head = _one_head(options.head)
     check_folder(options)
     with opened(options.out or options.folder or "results") as folder:
-        model, trials = model_and_trials(options)
-        check_head(model, layer, head)
+        model, trials = model_and_trials(options, [(layer, head)])
         figure = _drawn(model, trials[:4], layer, head)
         print(
             f"Wrote {write_figure(without_formulas(figure), folder, f'attention_{layer}.{head}')}"

@@ -74,27 +74,28 @@ def _audit(options: Namespace) -> None:
 
     lists = _lists(options)
     check_folder(options)
-    model, trials = model_and_trials(options)
-    model, trials = going_on(options.out, model, trials)
-    also = (
-        {options.also: draw_trials(model, options.also, len(trials), options.seed)}
-        if options.also
-        else {}
-    )
-    steps = audit.audit.steps(
-        model,
-        trials,
-        lists,
-        positions=study.parse_positions(options.positions),
-        random_lists=options.random_lists,
-        also=also,
-        seed=options.seed,
-    )
+    heads = [head for heads in lists.values() for head in heads]
     about = {
         name: getattr(options, name)
         for name in ("trials", "trials_file", "task", "seed", "random_lists")
     }
     with opened(options.out) as folder, locked(folder):
+        model, trials = model_and_trials(options, heads)
+        model, trials = going_on(options.out, model, trials)
+        also = (
+            {options.also: draw_trials(model, options.also, len(trials), options.seed)}
+            if options.also
+            else {}
+        )
+        steps = audit.audit.steps(
+            model,
+            trials,
+            lists,
+            positions=study.parse_positions(options.positions),
+            random_lists=options.random_lists,
+            also=also,
+            seed=options.seed,
+        )
         store = open_store(folder, manifest(model, trials, {"command": "audit", **about}))
         store.clean()
         frame = follow(model, steps, store, stage="auditing")
@@ -115,9 +116,25 @@ def _lists(options):
     from .. import audit
 
     lists = {}
+    if options.top is not None and not any(map(_scored, options.lists)):
+        raise InputError(
+            f"--top takes the best of heads with scores, and {', '.join(options.lists)} has none; "
+            "leave it out"
+        )
     for file in options.lists:
         for name, heads in audit.read_lists(file, options.top).items():
             if name in lists:
                 raise InputError(f"two lists are called {name!r}; rename one, or its file")
             lists[name] = heads
     return lists
+
+
+def _scored(file):
+    """Whether a file holds scores, or cannot be read."""
+    from .. import audit
+
+    try:
+        audit.read_lists(file)
+    except InputError:
+        return True
+    return False

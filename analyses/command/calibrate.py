@@ -1,5 +1,6 @@
 """``rgb-circuit calibrate``."""
 
+import shlex
 import warnings
 from argparse import Namespace
 from importlib.metadata import version
@@ -143,6 +144,6 @@ def _of_ones_own(options):
     print(f"Heads of {model.name} that are given a role, on {len(trials)} trials:")
     print(*calibrate.says(frame), sep="\n")
     print(
-        f"Where a run lies in {folder}/, rgb-circuit report {folder} writes this beside its "
-        "verdicts."
+        f"Where a run lies in {folder}/, rgb-circuit report {shlex.quote(str(folder))} writes this "
+        "beside its verdicts."
     )

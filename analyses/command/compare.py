@@ -101,13 +101,19 @@ def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
         drop=True
     )
     numbers = digits.table(shown[[*correlations, "by_chance"]])
-    print(f"A: {first}\nB: {second}\n{shared_trials(*runs).says}\n")
+    shared = shared_trials(*runs)
+    print(f"A: {first}\nB: {second}\n{shared.says}\n")
     print(f"Mean effects over {effects['heads'].iloc[0]} heads:")
     print(shown.assign(**{name: numbers[name] for name in numbers}).to_string(index=False))
+    noise = (
+        "The same trials may share their noise, so that a correlation (pearson) may be above the "
+        "ceiling, which is for other trials"
+        if shared.same
+        else "Noise of single trials keeps a correlation (pearson) below the ceiling"
+    )
     print(
-        "Noise of single trials keeps a correlation (pearson) below the ceiling; disattenuated is "
-        f"without that noise. A head is on top (in_a, in_b, shared) with an effect of "
-        f"{LEAST_SAID}, {options.top} at most."
+        f"{noise}; disattenuated is without that noise. A head is on top (in_a, in_b, shared) "
+        f"with an effect of {LEAST_SAID}, {options.top} at most."
     )
     if len(roles):
         names = ["name", "in_a", "in_b", "shared", "both", "only_a", "only_b"]

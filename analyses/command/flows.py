@@ -1,8 +1,10 @@
 """``rgb-circuit knockout`` and ``rgb-circuit layers``."""
 
 from argparse import Namespace
+from contextlib import contextmanager
 
 from rgb_circuit.edits import OF_A_LAYER
+from rgb_circuit.files.results import opened
 
 from .arguments import Commands, add_folder, trials_parent
 
@@ -71,50 +73,40 @@ def _knockout(options: Namespace) -> None:
     answer loses."""
     from ..study import flows
 
-    queries = flows.groups_from(options.queries)
-    keys = options.keys and flows.groups_from(options.keys)
-    model, trials, folder, about = _of_a_run(options, "knockout")
-    flows.knockout(
-        model,
-        trials,
-        folder,
-        about,
-        queries=queries,
-        keys=keys,
-        window=options.window,
-        role=options.role,
-    )
+    queries = flows.groups_from(options.queries, "--queries")
+    keys = options.keys and flows.groups_from(options.keys, "--keys")
+    with _of_a_run(options, "knockout") as asked:
+        flows.knockout(*asked, queries=queries, keys=keys, window=options.window, role=options.role)
 
 
 def _layers(options: Namespace) -> None:
     """Restore every layer at groups of positions, and draw what of the answer comes back."""
     from ..study import flows
 
-    positions = options.positions and flows.groups_from(options.positions)
-    model, trials, folder, about = _of_a_run(options, "layers")
-    flows.layers(
-        model,
-        trials,
-        folder,
-        about,
-        component=options.component,
-        positions=positions,
-        role=options.role,
-    )
+    positions = options.positions and flows.groups_from(options.positions, "--positions")
+    with _of_a_run(options, "layers") as asked:
+        flows.layers(*asked, component=options.component, positions=positions, role=options.role)
 
 
+@contextmanager
 def _of_a_run(options, name):
-    """Model, trials, folder and options: of the run that is named, or of the command itself."""
+    """Model, trials, folder and options: of the run that is named, or of the command itself, whose
+    folder is taken away again where nothing is written."""
     from rgb_circuit.keeping.saved_run import recorded_run
 
     from .loading import check_folder, model_and_trials
 
     check_folder(options)
-    model, trials = model_and_trials(options)
     if options.folder is not None:
-        return model, trials, options.folder, recorded_run(options.folder)["options"]
-    chosen = {
-        name: getattr(options, name)
-        for name in ("task", "fix", "trials", "seed", "trials_file", "columns", "device", "dtype")
-    }
-    return model, trials, options.out or f"results/{name}", {"command": name, **chosen}
+        model, trials = model_and_trials(options)
+        yield model, trials, options.folder, recorded_run(options.folder)["options"]
+        return
+    with opened(options.out or f"results/{name}") as folder:
+        model, trials = model_and_trials(options)
+        chosen = {
+            name: getattr(options, name)
+            for name in (
+                "task", "fix", "trials", "seed", "trials_file", "columns", "device", "dtype",
+            )
+        }  # fmt: skip
+        yield model, trials, folder, {"command": name, **chosen}

@@ -3,15 +3,17 @@
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from rgb_circuit.bars import saying
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.errors import InputError
-from rgb_circuit.keeping.saved_run import recorded_run
+from rgb_circuit.edits import check_heads
+from rgb_circuit.errors import InputError, OneSize
+from rgb_circuit.keeping.saved_run import recorded_model, recorded_run
+from rgb_circuit.loading import shape_of
 from rgb_circuit.loading.shipped import WordsNeeded, shipped_for
 from rgb_circuit.loading.sketch import sketch
 from rgb_circuit.stimuli.drawing import trials as draw_trials
@@ -49,8 +51,32 @@ def check_folder(options: Namespace) -> None:
     recorded_run(options.folder)
 
 
-def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
+@dataclass(frozen=True)
+class Described:
+    """Trials as far as they are known before there is a model.
+
+    Attributes:
+        needed: the words that a model must know.
+        make: makes them for a model.
+        n: how many there are; of a table that may leave rows out, at most.
+        conditions: that they may have.
+        grid: tiles per side of given pictures; None where they have none, or are drawn.
+    """
+
+    needed: list[WordsNeeded]
+    make: Making
+    n: int
+    conditions: tuple[str, ...]
+    grid: int | None = None
+
+
+def model_and_trials(
+    options: Namespace, heads: Iterable[tuple[int, int]] = ()
+) -> tuple[Vlm, list[Trial]]:
     """Those of the run whose folder is given, else those that the options say.
+
+    Args:
+        heads: that the model must have.
 
     Raises:
         InputError: options that cannot be met; before a model is loaded where no model is needed to
@@ -58,12 +84,28 @@ def model_and_trials(options: Namespace) -> tuple[Vlm, list[Trial]]:
     """
     if getattr(options, "folder", None) is not None:
         recorded = recorded_run(options.folder)
+        check_heads(recorded_model(recorded), [*heads])
         trials = study.trials_again(options.folder, recorded)
         return study.reloaded(recorded), trials
-    needed, make = _as_options_say(options, take_task(options))
+    described = _as_options_say(options, take_task(options))
+    if hasattr(options, "trial"):
+        check_trial(options.trial, described.n)
+        _check_condition(options.condition, described.conditions)
     also = getattr(options, "also", None)
-    model = loaded(options, [*needed, *([WordsNeeded.of_task(find(also))] if also else [])])
-    return model, make(model)
+    needed = [*described.needed, *([WordsNeeded.of_task(find(also))] if also else [])]
+    model = loaded(options, needed, heads, described.grid)
+    return model, described.make(model)
+
+
+def check_trial(number: int, n: int) -> None:
+    """Raise InputError unless ``--trial`` is one of n trials."""
+    if not 0 <= number < n:
+        raise InputError(f"--trial is {number}; there are {n} trials, from 0 on")
+
+
+def _check_condition(name, known):
+    if name not in known:
+        raise InputError(f"--condition is {name!r}; use one of {', '.join(known)}")
 
 
 def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, list[Trial]]]]:
@@ -91,10 +133,10 @@ def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, l
         name: _of_task(name, partial(_as_options_say, own, task))
         for name, (own, task) in found.items()
     }
-    model = loaded(options, [words for needed, _ in prepared.values() for words in needed])
+    model = loaded(options, [words for one in prepared.values() for words in one.needed])
     return model, {
-        name: (found[name][0], _of_task(name, partial(make, model)))
-        for name, (_, make) in prepared.items()
+        name: (found[name][0], _of_task(name, partial(one.make, model)))
+        for name, one in prepared.items()
     }
 
 
@@ -106,8 +148,7 @@ def _of_task(name, do):
         raise InputError(f"--task {name}: {error}") from error
 
 
-def _as_options_say(options: Namespace, task: Task | None) -> tuple[list[WordsNeeded], Making]:
-    """The words that a task needs, and what makes its trials for a model."""
+def _as_options_say(options: Namespace, task: Task | None) -> Described:
     _check_fixed(options)
     _take_columns(options)
     made = _drawn if options.trials_file is None else _given
@@ -167,34 +208,48 @@ def _named_task(options):
     return task
 
 
-def loaded(options: Namespace, needed: Iterable[WordsNeeded]) -> Vlm:
+def loaded(
+    options: Namespace,
+    needed: Iterable[WordsNeeded],
+    heads: Iterable[tuple[int, int]] = (),
+    grid: int | None = None,
+) -> Vlm:
     """The model that the options say, else the shipped one that knows the words that are needed;
-    of ``--dry-run`` without weights.
+    of ``--dry-run`` without weights. One that takes pictures of any size is shown as many tiles
+    per side as ``grid`` says, unless ``--tiles`` does.
 
     Raises:
-        InputError: no shipped model knows them, or a model that cannot be loaded.
+        InputError: no shipped model knows them, a model that cannot be loaded, or one without one
+            of ``heads``, of which its configuration alone is read.
     """
     if options.model is None:
         options.model, says = shipped_for(needed)
         if says:
             print(says, file=sys.stderr, flush=True)
-    if getattr(options, "dry_run", False) and options.remote is False:
-        with saying(f"reading what {options.model} is like"):
-            return sketch(
-                options.model,
-                device_map=options.device,
-                dtype=options.dtype,
-                revision=options.revision,
-                tiles=options.tiles,
-            )
-    return study.loaded(
-        options.model,
-        remote=options.remote,
+    if heads := [*heads]:
+        check_heads(shape_of(options.model, options.revision), heads)
+    if grid is None or options.tiles is not None:
+        return _loaded(options)
+    own = Namespace(**{**vars(options), "tiles": grid})
+    try:
+        model = _loaded(own)
+    except OneSize:
+        return _loaded(options)
+    options.tiles = grid
+    return model
+
+
+def _loaded(options):
+    how = dict(
         device_map=options.device,
         dtype=options.dtype,
         revision=options.revision,
         tiles=options.tiles,
     )
+    if getattr(options, "dry_run", False) and options.remote is False:
+        with saying(f"reading what {options.model} is like"):
+            return sketch(options.model, **how)
+    return study.loaded(options.model, remote=options.remote, **how)
 
 
 def _take_columns(options):
@@ -228,8 +283,7 @@ def _check_fixed(options):
 
 
 def _given(options, task):
-    """Of the trials of a file: their words, and what puts them into a model's conversation, with
-    what is to be noticed about their pictures."""
+    """The trials of a file; making them says what is to be noticed about their pictures."""
     file = _read(options)
     # What is wrong with the file is said before a model is loaded.
     bare = _before_a_model(file)
@@ -246,12 +300,15 @@ def _given(options, task):
             return TrialsFrom(trials, made.rows)
         return trials
 
-    return needed, make
+    conditions = dict.fromkeys(name for trial in bare for name in trial.images)
+    grids = {trial.grid for trial in bare}
+    grid = grids.pop() if len(grids) == 1 else None
+    return Described(needed, make, len(bare), tuple(conditions), grid)
 
 
 def _drawn(options, task):
-    """Of drawn trials, or of the published one: their words, and what draws them for a model."""
-    if options.trials != "published" and not options.trials.isdecimal():
+    """Trials that are drawn, or the published one."""
+    if options.trials != "published" and not (options.trials.isdecimal() and int(options.trials)):
         raise InputError(
             f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
         )
@@ -259,10 +316,13 @@ def _drawn(options, task):
     template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]
     if options.trials == "published":
-        return needed, _published
-    return needed, lambda model: draw_trials(
-        model, task, int(options.trials), options.seed, **options.fix
-    )
+        return Described(needed, _published, 1, tuple(task.conditions))
+    n = int(options.trials)
+
+    def make(model):
+        return draw_trials(model, task, n, options.seed, **options.fix)
+
+    return Described(needed, make, n, tuple(task.conditions))
 
 
 def _published(model):

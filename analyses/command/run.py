@@ -129,8 +129,7 @@ def _run(options: Namespace) -> None:
     from ..study import several
     from .loading import model_and_trials
 
-    if options.heads is not None:
-        study.parse_heads(options.heads)
+    heads = () if options.heads is None else study.parse_heads(options.heads)
     shard = _shard(options.shard)
     if options.json and (shard or options.detach or options.dry_run):
         raise InputError(
@@ -145,11 +144,11 @@ def _run(options: Namespace) -> None:
         _run_several(options)
         return
     if options.dry_run:
-        model, trials = model_and_trials(options)
+        model, trials = model_and_trials(options, heads)
         study.estimate(model, trials, _chosen(options), shard)
         return
     with opened(options.out) as folder, locked(folder, shard):
-        model, trials = model_and_trials(options)
+        model, trials = model_and_trials(options, heads)
         # What is told to people must not stand before what is for machines.
         with redirect_stdout(sys.stderr) if options.json else nullcontext():
             study.run(

@@ -46,14 +46,18 @@ def _say(options: Namespace) -> None:
     """Print what the model says about one picture as it is, and with heads scaled or made to look
     elsewhere, at every token from which it says something."""
     from ..study import say
-    from .loading import model_and_trials
+    from .loading import check_trial, model_and_trials
 
+    if options.tokens < 1:
+        raise InputError(f"--tokens is {options.tokens}; use a whole number from 1 on")
     scales, looks = (
         list(map(say.parse_scale, options.scale)),
         list(map(say.parse_look, options.look)),
     )
-    model, trials = model_and_trials(options)
-    if not 0 <= options.trial < len(trials):
-        raise InputError(f"--trial is {options.trial}; there are {len(trials)} trials, from 0 on")
+    heads = [(edit.layer, edit.head) for edit in scales if edit.head is not None]
+    heads += [head for head, *_ in looks]
+    model, trials = model_and_trials(options, heads)
+    # Of a table, rows may be left out.
+    check_trial(options.trial, len(trials))
     trial = trials[options.trial]
     say.say(model, trial, options.condition, scales, looks, options.question, options.tokens)

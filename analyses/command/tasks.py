@@ -40,7 +40,7 @@ def _tasks(options: Namespace) -> None:
     model = loaded(options, map(WordsNeeded.of_task, tasks().values()))
     for name, task in tasks().items():
         try:
-            correct = play(model, trials(model, task, GLANCE), progress=False)["correct"].dropna()
+            correct = play(model, trials(model, task, GLANCE))["correct"].dropna()
             plays = f"answers {correct.sum()} of {len(correct)} pictures right"
         except InputError as error:
             plays = f"cannot: {error}"

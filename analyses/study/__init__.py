@@ -6,6 +6,7 @@ is finished from its parts; if no part is missing, without a forward.
 """
 
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -115,7 +116,8 @@ def run(
         f"{folder}/parts/"
     )
     print(
-        f"When all {of} are: rgb-circuit report {folder} (and their folders, if shards have others)"
+        f"When all {of} are: rgb-circuit report {shlex.quote(str(folder))} (and their folders, if "
+        "shards have others)"
     )
 
 
@@ -181,7 +183,7 @@ def collect(folder: Path) -> None:
     if not recorded["server"]:
         raise InputError(
             f"{folder} holds no run on a server; start one with rgb-circuit run --remote --detach "
-            f"--out {folder}"
+            f"--out {shlex.quote(str(folder))}"
         )
     trials = trials_again(folder, recorded)
     run(folder, reloaded(recorded), trials, recorded["options"], detached=True, anyway=True)

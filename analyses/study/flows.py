@@ -122,8 +122,12 @@ def layers(
     _write(folder, "layers", frame, lambda: layer_heatmaps(observed, model.name, role=role))
 
 
-def groups_from(text: str) -> Groups:
-    """Groups of positions from a command line: ``tile,rest,40+41``; ``+`` joins token positions."""
+def groups_from(text: str, option: str) -> Groups:
+    """Groups of positions from a command line: ``tile,rest,40+41``; ``+`` joins token positions.
+
+    Raises:
+        InputError: anything else, with the option's name.
+    """
     try:
         return [
             part if part.isidentifier() else tuple(int(place) for place in part.split("+"))
@@ -131,8 +135,8 @@ def groups_from(text: str) -> Groups:
         ]
     except ValueError:
         raise InputError(
-            f"{text!r} names no groups of positions; write words such as tile,rest,question,end, "
-            "and token positions as 40+41"
+            f"{option} is {text!r}; write words such as tile,rest,question,end, and token "
+            "positions as 40+41"
         ) from None
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import inf, isfinite
 
 from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
+from rgb_circuit.bars import saying
 from rgb_circuit.calls.generate import generate
 from rgb_circuit.edits import check_head
 from rgb_circuit.heads import Head
@@ -24,7 +25,7 @@ def parse_scale(text: str) -> Edit:
     """
     head, _, factor = text.partition("=")
     try:
-        return Edit(*Head.parse(head), "own", scale=float(factor))
+        return Edit(*Head.parse(head), "own", scale=_number(factor))
     except ValueError:
         raise InputError(
             f"--scale is {text!r}; write it as layer.head=factor, both from 0, such as 19.6=0"
@@ -41,12 +42,19 @@ def parse_look(text: str) -> tuple[Head, tuple[int, int], float]:
         head, place = text.split("=")
         place, colon, bias = place.partition(":")
         row, column = map(int, place.split(","))
-        return Head.parse(head), (row, column), float(bias) if colon else inf
+        return Head.parse(head), (row, column), _number(bias) if colon else inf
     except ValueError:
         raise InputError(
             f"--look is {text!r}; write it as layer.head=row,column, all from 0, such as "
             "19.6=10,9, or with a bias such as 19.6=10,9:4"
         ) from None
+
+
+def _number(text):
+    """A number from a command line; ValueError for anything else, infinities and NaN among them."""
+    if not isfinite(number := float(text)):
+        raise ValueError(text)
+    return number
 
 
 def say(
@@ -75,7 +83,8 @@ def say(
         there = place_positions(model, ids, place)
         rest = set(locate(model, trial, "image", ids)) - set(there)
         edits += looking_at([(layer, head)], bias, there, tuple(sorted(rest)))
-    said = generate(model, trial, condition, edits, most)
+    with saying(f"{model.name} speaks"):
+        said = generate(model, trial, condition, edits, most)
     print(
         f"{model.name}, {condition!r} of trial {trial.name!r}: {_question(trial.asked(condition))}"
     )

@@ -75,10 +75,6 @@ def knockout(
         [3]
     """
     trials = as_trials(trials)
-    if not isinstance(window, int) or not 1 <= window <= model.n_layers:
-        raise InputError(
-            f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
-        )
     check_batch_size(batch_size)
     chosen = None if heads is None else check_heads(model, heads)
     measurements = [
@@ -120,8 +116,12 @@ class Knocked(Patched):
         """The measurement of `knockout` for one group of queries.
 
         Raises:
-            InputError: groups or heads that do not exist, or nothing to knock out.
+            InputError: groups or heads that do not exist, no such window, or nothing to knock out.
         """
+        if not isinstance(window, int) or not 1 <= window <= model.n_layers:
+            raise InputError(
+                f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
+            )
         edits, about = {}, []
         pairs: Sequence[tuple[int, int | None]] = (
             [(layer, None) for layer in range(model.n_layers)] if heads is None else heads

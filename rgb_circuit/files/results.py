@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -132,9 +133,16 @@ def existing(folder: str | Path, name: str) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(
-            f"there is no folder {folder}; make one with rgb-circuit run --out {folder}"
+            f"there is no folder {folder}; make one with rgb-circuit run --out "
+            f"{shlex.quote(str(folder))}"
         )
     path = folder / name
     if not path.is_file():
-        raise InputError(f"{folder} holds no {name}; give the folder of a run of rgb-circuit run")
+        unfinished = (folder / "manifest.json").is_file()
+        way_out = (
+            f"finish its run with rgb-circuit report {shlex.quote(str(folder))}"
+            if unfinished
+            else "give the folder of a run of rgb-circuit run"
+        )
+        raise InputError(f"{folder} holds no {name}; {way_out}")
     return path

@@ -1,6 +1,7 @@
 """A run, read from its folder: its model, its trials, and its results."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -77,7 +78,8 @@ class Frames(Mapping[str, pd.DataFrame]):
     def _why_not(self, name):
         run = f"the run in {self._folder}"
         if not self._names():
-            return f"{run} is not finished; finish it with rgb-circuit report {self._folder}"
+            again = f"rgb-circuit report {shlex.quote(str(self._folder))}"
+            return f"{run} is not finished; finish it with {again}"
         # Roles are told from evidence, so both are left out for one reason.
         asked = "roles" if name == "evidence" else name
         if "left_out" in self._names():

@@ -54,8 +54,9 @@ class Shared:
         if self.n:
             are = "trial is" if self.n == 1 else "trials are"
             return (
-                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; the runs are compared "
-                "as if all were others, which makes intervals rather too wide."
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; none is compared with "
+                "itself: the runs are compared as if all were others, which makes intervals rather "
+                "too wide."
             )
         return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."
 

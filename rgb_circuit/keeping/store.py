@@ -7,7 +7,7 @@ stopped.
 3. A part that exists is read instead of measured. One that cannot be read is measured again, with a
    warning.
 4. The reason for a refused measurement is kept next to its parts (``parts/KEY/….refused``), for
-   runs that have no model to ask again, or would have to ask a server.
+   runs that have no model to ask again, or would need forwards to learn it again.
 5. The size of a forward follows from the memory that is free, and changes how numbers are rounded.
    It is recorded when first used (``sizes.json``; delete the file if there is less memory now), and
    used again.
@@ -32,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import InputError, ModelError, NotApplicable, NotLinedUp, first_line
+from ..errors import InputError, ModelError, NotApplicable, NotFinite, NotLinedUp, first_line
 from ..files.locking import moment
 from ..files.results import open_folder, write_bytes
 from ..remote.jobs import Jobs
@@ -41,7 +41,7 @@ from .recurring import Recurring
 
 PARTS, SIZES = "parts", "sizes.json"
 # Errors that are read back as their own class; all others become InputError.
-KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError)}
+KINDS = {kind.__name__: kind for kind in (NotApplicable, NotLinedUp, ModelError, NotFinite)}
 
 
 @dataclass(frozen=True)
@@ -95,21 +95,31 @@ class Store:
         part = self.read(key, unit)
         return self.write(key, unit, compute()) if part is None else part
 
-    def refuse(self, key: str, units: Sequence[str], error: InputError) -> None:
-        """Keep the reason why a measurement of these units, one or all together, was refused."""
+    def refuse(self, key: str, units: Sequence[str], error: InputError, late: bool = False) -> None:
+        """Keep the reason why a measurement of these units, one or all together, was refused.
+
+        Args:
+            late: the refusal took forwards.
+        """
         name = hashlib.sha256(" ".join(units).encode()).hexdigest()[:16]
         folder = open_folder(self.folder / PARTS / key)
-        said = {"units": list(units), "kind": type(error).__name__, "says": str(error)}
+        about = {"units": list(units), "kind": type(error).__name__, "late": late}
+        said = {**about, "says": str(error)}
         write_bytes(folder / f"{name}.refused", json.dumps(said).encode())
 
-    def refusal(self, key: str, units: Sequence[str]) -> InputError | None:
+    def refusal(self, key: str, units: Sequence[str], late: bool = False) -> InputError | None:
         """The reason why a measurement of these units, or of some of them, was refused, unless
-        these have parts by now; with several reasons, that of the first unit."""
+        these have parts by now; with several reasons, that of the first unit.
+
+        Args:
+            late: only refusals that took forwards.
+        """
         number = {unit: place for place, unit in enumerate(units)}
         found = [
             said
             for path in sorted((self.folder / PARTS / key).glob("*.refused"))
             if (said := _said(path)) and number.keys() >= set(said["units"])
+            if said["late"] or not late
             if not all(self.has(key, unit) for unit in said["units"])
         ]
         first = min(found, key=lambda said: min(number[unit] for unit in said["units"]), default={})
@@ -145,7 +155,7 @@ class Store:
             if said := _said(path):
                 key, *units = (renamed.get(one, one) for one in (path.parent.name, *said["units"]))
                 if self.refusal(key, units) is None:
-                    self.refuse(key, units, _error(said))
+                    self.refuse(key, units, _error(said), said["late"])
 
     def clean(self, finished: bool = False) -> None:
         """Remove files that killed processes left half written, and jobs that nobody waits for;
@@ -210,7 +220,8 @@ def _said(path):
     """A file of `Store.refuse`; empty if it cannot be read."""
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return said if set(map(type, [*said["units"], said["kind"], said["says"]])) == {str} else {}
+        texts = [*said["units"], said["kind"], said["says"]]
+        return said if set(map(type, texts)) == {str} and type(said["late"]) is bool else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 

@@ -78,7 +78,7 @@ def load(
             Gemma 2, runs eager.
         revision: of a hub repository.
         tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by
-            default.
+            default, or the nearest number that its processor does not resize.
 
     Raises:
         InputError: no such model or none that can be reached, a model that does not see
@@ -172,6 +172,27 @@ class Described:
     def heads(self) -> dict[str, Any]:
         """The fields of `Vlm` that say how many heads there are."""
         return _heads(self.config, self.name)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many heads a model has."""
+
+    name: str
+    n_layers: int
+    n_heads: int
+
+
+def shape_of(name: str | os.PathLike, revision: str | None = None) -> Shape:
+    """The shape of a model, from its configuration alone; arguments as of `load`.
+
+    Raises:
+        InputError: as `load`, of what is wrong with the configuration.
+    """
+    name = _found(name)
+    with _source(name) as source:
+        heads = _heads(read_config(find(name, source, revision)), name)
+    return Shape(name, heads["n_layers"], heads["n_heads"])
 
 
 def described(

@@ -1,7 +1,9 @@
 """Run measurements: a trial's pictures go through the model once, whatever the requests.
 
 1. Read the parts that the store has. Check every other measurement before any forward. The store
-   keeps refusals too, and repeats them if the model is only recorded or on a server.
+   keeps refusals too. It repeats all of them if the model is only recorded or on a server, and
+   those that took forwards if the model is in this process. Logits that were not finite are
+   measured again.
 2. Measurements of what pictures do inside the model
    (`rgb_circuit.measuring.measurement.OfPictures`) share the pictures: all requests for a trial are
    one program (`rgb_circuit.programs.measured`) and one request to a server. Without a store, as
@@ -25,7 +27,7 @@ import torch
 
 from ..bars import saying, tqdm
 from ..edits import OF_ATTENTION
-from ..errors import CannotWrite, InputError, PictureGone
+from ..errors import CannotWrite, InputError, NotFinite, PictureGone
 from ..keeping.recurring import Recurring
 from ..keeping.saved_run import is_recorded
 from ..keeping.store import Store
@@ -261,13 +263,15 @@ class _Work:
             part = store.write(self.key, self.unit(name), part)
         self.parts[name] = part
 
-    def refuse(self, error: InputError, store: Store | None, *trials: Trial) -> None:
+    def refuse(
+        self, error: InputError, store: Store | None, *trials: Trial, late: bool = False
+    ) -> None:
         """Note why these trials, or all by default, cannot be measured; a store keeps the reason
-        for later runs that have no model."""
+        for later runs. ``late`` as in `Store.refuse`."""
         self.error = self.error or error
         if store and not isinstance(error, PASSING):
             refused = trials or self.measurement.trials
-            store.refuse(self.key, [trial.content for trial in refused], error)
+            store.refuse(self.key, [trial.content for trial in refused], error, late)
 
     def unit(self, name: str) -> str:
         """A store's name for the part of a trial, or of ``all``."""
@@ -296,11 +300,9 @@ def _prepare(model, work, store):
         units and not work.missing and len(units) == len(measurement.trials)
     ):
         return
-    # A model in this process is asked again: a refusal before any forward costs almost nothing.
-    if store and (is_recorded(model) or model.server):
-        work.error = store.refusal(work.key, [trial.content for trial in measurement.trials])
-        if work.error:
-            return
+    work.error = _kept_refusal(model, work, store)
+    if work.error:
+        return
     try:
         # Preparing reads the model's configuration, so a changed model is refused here already.
         check_model(model)
@@ -311,6 +313,17 @@ def _prepare(model, work, store):
         work.ready = measurement.prepare(model, store and store.jobs(work.key))
     except InputError as error:
         work.refuse(error, store)
+
+
+def _kept_refusal(model, work, store):
+    """The reason of an earlier refusal, unless asking again costs nothing or may help."""
+    if not store:
+        return None
+    absent = is_recorded(model)
+    # A model in this process refuses again at once, except where the refusal took forwards.
+    late = not (absent or model.server)
+    kept = store.refusal(work.key, [trial.content for trial in work.measurement.trials], late)
+    return None if isinstance(kept, NotFinite) and not absent else kept
 
 
 def _run(model, works, store, progress, stage):
@@ -472,7 +485,7 @@ def _captured(model, units, store, advance):
         recurring.keep(
             held_at_once(model, length, min(picture["start"] for picture in pictures.values()))
         )
-    failed = 0
+    failed, passing = 0, False
     for row, unit in enumerate(units):
         for place, ((work, request), number) in enumerate(zip(unit.requests, number_of)):
             sweep = None if number is None else results["sweeps"][number]
@@ -487,12 +500,13 @@ def _captured(model, units, store, advance):
                     _seen(model, request, row, results["pictures"], sweep, tables[row], shares)
                 )
             except InputError as error:
-                work.refuse(error, store, request.trial)
+                work.refuse(error, store, request.trial, late=True)
                 failed += 1
+                passing = passing or isinstance(error, NotFinite)
                 continue
             work.keep(request.trial.name, part, store)
     # If every part failed, the result is kept: the same request would fail again.
-    if failed < len(pairs):
+    if failed < len(pairs) or passing:
         _forget(jobs)
     return 0
 
@@ -751,7 +765,7 @@ def _kept(work, compute, store, *trial):
     except Pending:
         return 1
     except InputError as error:
-        work.refuse(error, store, *trial)
+        work.refuse(error, store, *trial, late=True)
         return 0
     work.keep(name, part, store)
     _forget(jobs)

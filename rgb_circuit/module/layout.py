@@ -14,6 +14,7 @@ No family is known by name. The processor gets one square picture, and its image
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -23,7 +24,7 @@ from typing import Any
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..errors import InputError
+from ..errors import InputError, OneSize
 from .uncut import uncut
 
 # Tiles per side if pictures may have any size: as in the published experiment.
@@ -95,11 +96,15 @@ def layout_of(
     Args:
         module: with or without weights.
         prompt: with one picture, as the processor reads it.
-        tiles: per side, for a model that takes pictures of any size; by default ``TILES``.
+        tiles: per side, for a model that takes pictures of any size; by default ``TILES``, or the
+            nearest number that its processor does not resize.
 
     Raises:
-        InputError: ``tiles`` for a model whose pictures have one size; or image tokens that form no
-            square grid.
+        InputError: ``tiles`` for a model whose pictures have one size, or that its processor
+            resizes; or image tokens that form no square grid.
+
+    Warns:
+        UserWarning: another number of tiles than ``TILES`` is taken.
     """
     config = module.config
     vision = config.vision_config
@@ -115,7 +120,7 @@ def layout_of(
     # of patches, as GLM's, it is the size from which positions are interpolated.
     any_size = side is None or vision.model_type == "pixtral" or "image_grid_thw" in takes
     if tiles is not None and not any_size:
-        raise InputError(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
+        raise OneSize(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
     if tiles is not None and (not isinstance(tiles, int) or tiles < 2):
         raise InputError(f"tiles is {tiles!r}; use a whole number per side, from 2 on")
     if any_size:
@@ -130,7 +135,20 @@ def layout_of(
             "in which both are one"
         )
     if any_size and count != (side // tile) ** 2:
-        raise InputError(_resized(name, processor, config, prompt, tile, side, count))
+        fitting = [
+            n
+            for n in range(2, 2 * TILES + 1)
+            if _tokens(processor, config, prompt, n * tile) == n**2
+        ]
+        nearest = min(fitting, key=lambda n: abs(n - side // tile), default=None)
+        if tiles is not None or nearest is None:
+            raise InputError(_resized(name, processor, tile, side, count, fitting, nearest))
+        warnings.warn(
+            f"pictures of {nearest} × {nearest} tiles are drawn for {name!r}, since its processor "
+            f"resizes those of {TILES} × {TILES}",
+            stacklevel=2,
+        )
+        return layout_of(name, module, processor, prompt, nearest)
     for first, views in ((0, 1), (1, 1), (0, 2)):
         rows = isqrt(max(0, count - first) // views)
         widths = (rows, rows + 1)[:views]
@@ -159,17 +177,11 @@ def _tokens(processor, config, prompt, side):
     return int((encoded["input_ids"] == config.image_token_id).sum())
 
 
-def _resized(name, processor, config, prompt, tile, side, count):
+def _resized(name, processor, tile, side, count, fitting, nearest):
     """The message that a processor for pictures of any size resizes this one, with the numbers of
     tiles that it shows unresized."""
-    fitting = [
-        tiles
-        for tiles in range(2, 2 * TILES + 1)
-        if _tokens(processor, config, prompt, tiles * tile) == tiles**2
-    ]
     way_out = ""
     if fitting:
-        nearest = min(fitting, key=lambda tiles: abs(tiles - side // tile))
         way_out = (
             f"give tiles={nearest} (of {min(fitting)} to {max(fitting)} tiles a side it shows a "
             "picture as it is), or "

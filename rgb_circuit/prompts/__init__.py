@@ -113,7 +113,7 @@ def _check_tile_is_one_token(model, trial):
     rows, columns = model.grid
     left_over = model.layout.margin
     sizes = f"grid={rows}, tile_px={model.tile_px}" + (f", margin={left_over}" if left_over else "")
-    advice = f"draw it with {sizes}, or with rgb_trials(model, n)"
+    advice = f"draw it with {sizes}, or with rgb_trials(model, n), or leave out tile and grid"
     if trial.grid != rows or rows != columns:
         raise InputError(
             f"trial {trial.name!r} has {trial.grid} × {trial.grid} tiles, but {model.name} sees "

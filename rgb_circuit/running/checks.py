@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..errors import InputError, ModelError
+from ..errors import InputError, ModelError, NotFinite
 
 if TYPE_CHECKING:
     from ..vlm import Vlm
@@ -63,9 +63,9 @@ def check_seeing(model: Vlm, blind: bool) -> None:
 
 
 def check_finite(model: Vlm, finite: bool) -> None:
-    """Raise ModelError if a logit was infinite or not a number."""
+    """Raise NotFinite if a logit was infinite or not a number."""
     if not finite:
-        raise ModelError(
+        raise NotFinite(
             f"{model.name} gives logits that are not finite in {model.dtype}; load it with "
             "dtype='float32' or 'bfloat16'"
         )

@@ -325,13 +325,13 @@ def of_one_source(trials: Sequence[Trial]) -> str:
         )
     thin, strata = replicates.thin(_right_words(trials))
     kinds = "answers within declared strata" if replicates.levels.any() else "answers"
-    if thin and strata not in FEW_WORDS:
+    if len(groups) < FEWEST:
+        sentences.append(f"nothing is tested with fewer than {FEWEST} trials that share no source")
+    elif thin and strata not in FEW_WORDS:
         sentences.append(
             f"{thin} of {strata} {kinds} have fewer than {ENOUGH} clusters, so "
             "that what a head does for one of these is hardly told from chance"
         )
-    if len(groups) < FEWEST:
-        sentences.append(f"nothing is tested with fewer than {FEWEST} trials that share no source")
     return ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 
 

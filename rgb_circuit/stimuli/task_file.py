@@ -2,14 +2,15 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files.on_disk import on_disk
 from ..files.table_text import shortened
+from ..files.toml_file import read_toml
 from ..hypothesis import Hypothesis
 from ..hypothesis.plain_tables import hypotheses_of
 from ..task import Task
@@ -30,8 +31,9 @@ def read_task(path: str | Path) -> Task:
         >>> task.right, task.corrupted, task.targets
         ('odd', 'erased', ('recolored', 'erased'))
     """
-    task = Task.of_plain(_table_of(path), Path(path).name)
-    return replace(task, trials=str(Path(path).parent / task.trials)) if task.trials else task
+    path = Path(path)
+    task = Task.of_plain(_table_of(path), path.name)
+    return replace(task, trials=str(on_disk(path.parent, task.trials))) if task.trials else task
 
 
 def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
@@ -99,12 +101,7 @@ def _table_of(path, above=()):
     """A file's table, on top of the table of the file that it is ``like``, with words replaced as
     in ``instead``."""
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is no TOML: {error}") from error
+    table = read_toml(path)
     if "like" not in table:
         return table
     like, instead = table.pop("like"), table.pop("instead", {})
@@ -118,7 +115,8 @@ def _table_of(path, above=()):
             f"{path.name}: instead is {shortened(instead)}; give a table of words, such as "
             '{ color = "shape" }'
         )
-    return _reworded(_table_of(path.parent / like, (*above, path.resolve())), instead) | table
+    there = _table_of(on_disk(path.parent, like), (*above, path.resolve()))
+    return _reworded(there, instead) | table
 
 
 def _reworded(value, instead, names=False):

@@ -4,13 +4,13 @@ A table ``[pair]`` holds the arguments of `rgb_circuit.pair` and pairs every row
 ``folder`` is relative to the TOML file's own. Data only, no names of functions and no expressions.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..files.on_disk import on_disk
+from ..files.toml_file import read_toml
 from ..hypothesis.plain_tables import known_keys, strings, typed
 from .pairing import pair
 from .rows import Rows
@@ -32,15 +32,7 @@ def read_columns(path: str | Path) -> dict[str, Any]:
         InputError: no such file, no TOML, or a key that is unknown, missing or of the wrong kind.
     """
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"cannot read {path} ({error.strerror}); give a TOML file of columns"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.name} is no TOML: {error}") from error
-    table = known_keys(table, path.name, needed=_NEEDED, also=(*_ALSO, "pair"))
+    table = known_keys(read_toml(path), path.name, needed=_NEEDED, also=(*_ALSO, "pair"))
     for key, value in table.items():
         if key == "strata":
             if not isinstance(value, Mapping):
@@ -51,7 +43,7 @@ def read_columns(path: str | Path) -> dict[str, Any]:
         how = known_keys(table["pair"], f"{path.name}: pair", also=("differ", "by", "seed"))
         typed(how.get("seed", 0), int, f"{path.name}: pair.seed")
     if "folder" in table:
-        table["folder"] = str(path.parent.absolute() / table["folder"])
+        table["folder"] = str(on_disk(path.parent.absolute(), table["folder"]))
     _columns(table)
     return table | {"file": str(path.absolute())}
 

@@ -4,7 +4,6 @@ arrays, Pillow pictures."""
 import base64
 import os
 import re
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError
+from ..files.on_disk import on_disk
 from ..files.table_text import shortened
 from ..pictures import PictureBytes, PictureFile, Source
 from ..pictures.picture import as_rgb
@@ -140,26 +140,3 @@ def _of_array(cell):
         )
     cell = cell[..., 0] if cell.ndim == 3 and cell.shape[2] == 1 else cell
     return Image.fromarray(np.ascontiguousarray(cell.astype(np.uint8)))
-
-
-def on_disk(folder: Path, name: str) -> Path:
-    """The path of a file that a table names. An accented letter may be one character in the table
-    and two on disk, or the reverse, and a table from Windows has backslashes."""
-    path = folder / name
-    if os.path.exists(path):
-        return path
-    if "\\" in name:
-        return on_disk(folder, name.replace("\\", "/"))
-    if name.isascii():
-        return path
-    actual = Path(path.anchor)
-    for part in path.relative_to(path.anchor).parts:
-        if not os.path.exists(actual / part) and actual.is_dir():
-            matches = [file for file in os.listdir(actual) if _composed(file) == _composed(part)]
-            part = matches[0] if matches else part
-        actual /= part
-    return actual if os.path.exists(actual) else path
-
-
-def _composed(name):
-    return unicodedata.normalize("NFC", name)

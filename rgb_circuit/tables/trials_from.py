@@ -34,7 +34,7 @@ from ..prompts.asking import check_readable
 from ..trial import Trial
 from .foreign_prompts import check_asks, question_in
 from .picture_cells import picture_of
-from .row_texts import RowCells, RowText, entries, plain, shuffled
+from .row_texts import RowCells, RowText, entries, in_one_order, plain, shuffled
 from .rows import Rows, is_missing
 
 if TYPE_CHECKING:
@@ -368,11 +368,13 @@ class Sheet:
         n = len(next(iter(cells.values()), ()))
         if not n:
             raise InputError(f"{table.called} has no rows; give a row per trial")
-        drafts, known, names_before = [], {}, {}
+        drafts, known, names_before, orders = [], {}, {}, {}
         with tqdm(range(n), desc="reading rows", unit="row", delay=2, disable=not progress) as bar:
             for number in bar:
                 row = RowCells(number, {name: cells[name][number] for name in names})
                 draft = _draft(row, texts, folder, known)
+                words = {role: in_one_order(own, orders) for role, own in draft.words.items()}
+                draft = replace(draft, words=words)
                 if (
                     not draft.refused
                     and (twin := names_before.setdefault(draft.name, number)) != number

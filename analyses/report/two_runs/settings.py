@@ -29,6 +29,8 @@ NAMES = {
 )  # fmt: skip
 # Hashes, which say nothing but that they differ.
 HASHED = ("config", "weights", "chat_template", "tokenizer")
+# What is another in another number format, of the same model too.
+OF_NUMBERS = {"config", "weights"}
 # Of what has many parts, such as a processor, so many rows.
 MOST_PARTS = 4
 LONGEST = 160
@@ -37,7 +39,12 @@ LONGEST = 160
 def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
     """What differs: name, and what it is in A and in B."""
     rows: dict[str, list[tuple[str, str, str]]] = {}
-    for name, (one, other) in differing(a.manifest, b.manifest).items():
+    different = differing(a.manifest, b.manifest)
+    same_model = not {"model", "revision", "commit"} & set(different)
+    follows = OF_NUMBERS if same_model and "dtype" in different else set()
+    for name, (one, other) in different.items():
+        if name in follows:
+            continue
         top, _, rest = name.partition(".")
         called = NAMES.get(name, f"{top}: {rest}" if rest else name)
         if top == "options" and name not in NAMES:
