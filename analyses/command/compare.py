@@ -85,7 +85,7 @@ def _with_another(first: str, second: str, options: Namespace) -> None:
 
 
 def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
-    """Print how far two runs of the same heads agree."""
+    """Print how far two runs with the same heads agree."""
     from rgb_circuit.calls.compare_runs import compare_runs
     from rgb_circuit.calls.panels import LEAST_SAID
     from rgb_circuit.keeping.saved_run import read_run

@@ -174,7 +174,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Shape:
-    """How many heads a model has."""
+    """The number of a model's layers, and of heads per layer."""
 
     name: str
     n_layers: int
@@ -182,10 +182,10 @@ class Shape:
 
 
 def shape_of(name: str | os.PathLike, revision: str | None = None) -> Shape:
-    """The shape of a model, from its configuration alone; arguments as of `load`.
+    """The shape of a model, from its configuration alone; arguments as in `load`.
 
     Raises:
-        InputError: as `load`, of what is wrong with the configuration.
+        InputError: as `load`, for faults of the configuration.
     """
     name = _found(name)
     with _source(name) as source:
