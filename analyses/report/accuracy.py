@@ -1,16 +1,16 @@
-"""How well a model does on trials, told before anything about its heads is measured.
+"""How well a model answers the trials, reported before anything about its heads is measured.
 
-Accuracy says little by itself: a model that says "yes" to every picture is right on as many as
-there are. So the pictures' right answers are counted by picture, by answer and by stratum, beside
-what guessing gives (`chance`), and three counts say whether the model looks at all:
+Accuracy says little by itself: a model that says "yes" to every picture is right on every picture
+whose answer is "yes". So right answers are counted by picture, by answer and by stratum, compared
+with guessing (`chance`), and three measures show whether the model looks at all:
 
-- A **flip**: a trial whose clean picture is answered rightly, and so are those with another right
-  answer. Who always says one word has none.
-- A **group**: the trials of a cluster, all pictures answered rightly, as where several questions
-  are asked about the same pair of pictures.
-- A **gap**: by how much the right answer falls, against the best of the others, from the clean
-  picture to those with another right answer (logits, mean over these). Without one there is nothing
-  to restore.
+- A **flip**: a trial with right answers to the clean picture and to all pictures with another right
+  answer. A model that always says one word has none.
+- A **group**: the trials of a cluster, if all their pictures are answered rightly; such as several
+  questions about the same pair of pictures.
+- A **gap**: how far the logit of the right answer, less the best of the others, falls from the
+  clean picture to those with another right answer (logits, mean over these). Without a gap there is
+  nothing to restore.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from rgb_circuit.stimuli.replicates import named_clusters
 from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
 
-# How many answers, strata and conditions are printed of each.
+# At most this many answers, strata or conditions are printed.
 MOST_PRINTED = 12
-# How many words that are accepted for one answer are named.
+# At most this many words accepted for one answer are named.
 MOST_WORDS = 4
 
 
 def chance(played: pd.DataFrame, task: Task | None = None) -> float:
-    """The share of right answers that guessing gives: the task's, or 1 / the number of words that
-    are right for some picture; where only one ever is, 1 / the number of roles.
+    """The share of right answers by guessing: the task's, else 1 / the number of words that are
+    right for some picture; if there is only one such word, 1 / the number of roles.
 
     Args:
         played: from `rgb_circuit.play`.
 
     Returns:
-        NaN where nothing is scored.
+        NaN if nothing is scored.
 
     Examples:
         >>> played = pd.DataFrame({"expected": ["yes", "No", None], "correct": [True, False, None]})
@@ -57,8 +57,8 @@ def chance(played: pd.DataFrame, task: Task | None = None) -> float:
 
 
 def named_words(played: pd.DataFrame) -> dict[str, str]:
-    """Right word in small letters → it and what else is accepted for it in some trial, as people
-    read them: as they are always written ("A"), else in small letters.
+    """Right word in lower case → that word and others accepted for it in some trial, for people to
+    read: in the one spelling that always occurs ("A"), else in lower case.
 
     Args:
         played: rows of `rgb_circuit.play`.
@@ -69,7 +69,7 @@ def named_words(played: pd.DataFrame) -> dict[str, str]:
         {'grey': 'grey / gray', 'red': 'red'}
     """
     both = pd.DataFrame({"word": played["expected"], "accepted": right_words(played)})
-    # Right word → each accepted word in small letters → how it is written.
+    # Right word → each accepted word in lower case → its spellings.
     accepted: dict[str, dict[str, set[str]]] = {}
     for word, several in both.dropna().drop_duplicates().itertuples(index=False):
         own = accepted.setdefault(word.casefold(), {})
@@ -83,12 +83,12 @@ def named_words(played: pd.DataFrame) -> dict[str, str]:
 
 
 def _spelled(written, folded):
-    """A word as it is always written, such as "A"; else in small letters."""
+    """A word in the one spelling that always occurs, such as "A"; else in lower case."""
     return next(iter(written)) if len(written) == 1 else folded
 
 
 def constant(played: pd.DataFrame) -> str:
-    """The one answer to all scored pictures, where more than one is right for some; else empty.
+    """The one answer to all scored pictures, if their right answers differ; else empty.
 
     Args:
         played: rows of `rgb_circuit.play`.
@@ -100,22 +100,22 @@ def constant(played: pd.DataFrame) -> str:
 
 
 def by_trial(played: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
-    """What each trial's pictures were answered.
+    """The answers to each trial's pictures.
 
     Args:
         played: from `rgb_circuit.play`, of these trials.
 
     Returns:
         A row per trial: ``trial, cluster``; ``right, n`` (scored pictures); ``changed`` (pictures
-        with another right answer than the clean one); where there are any, ``flips``, ``gap``
-        (logits), and ``has_gap``: whether it is `rgb_circuit.calls.panels.LEAST_GAP` or more.
+        with another right answer than the clean one); if there are any, ``flips``, ``gap``
+        (logits), and ``has_gap``: whether the gap is at least `rgb_circuit.calls.panels.LEAST_GAP`.
 
     Examples:
         >>> table = by_trial(rgb.play(model, trials), trials)
         >>> table[["right", "n", "flips", "has_gap"]].values.tolist()[0]
         [5, 5, True, True]
     """
-    # Plain dictionaries: a frame per trial takes a minute for ten thousand.
+    # Plain dictionaries: a frame per trial takes a minute for ten thousand trials.
     seen = {(str(row["trial"]), str(row["condition"])): row for row in played.to_dict("records")}
     rows = []
     for trial in trials:
@@ -151,17 +151,17 @@ def accuracy(
 
     Args:
         played: from `rgb_circuit.play`, of these trials.
-        task: whose ``chance`` is taken.
+        task: gives ``chance``.
 
     Returns:
-        A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is
-        right, and what else is accepted for it in some trial: "grey / gray"), "stratum FACTOR" (its
-        level), "flips" and "group" (trials and clusters that are right in all that they are counted
-        for; the latter where a cluster has several trials).
+        A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the right word, with
+        the others accepted for it in some trial: "grey / gray"), "stratum FACTOR" (its level),
+        "flips" and "group" (trials that flip, and clusters with only right answers; "group" only if
+        a cluster has several trials).
         ``right, n, share``, ``ci_low, ci_high`` (95 %, Wilson's, as if all were independent; trials
-        of one source count once in it),
-        ``chance``, and ``constant``: the one word that is said to all of these pictures, where more
-        than one is right; else empty. What is not scored is left out.
+        of one source count once),
+        ``chance``, and ``constant``: the one answer to all of these pictures, if their right
+        answers differ; else empty. Unscored pictures are left out.
 
     Examples:
         >>> table = accuracy(rgb.play(model, trials), trials)
@@ -214,7 +214,7 @@ def accuracy(
 
 def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     """The table of `accuracy` and the frame of `by_trial` in lines, as the command prints them
-    below what is right by picture."""
+    below the right answers by picture."""
     if table.empty:
         return
     yield f"  By guessing {_percent(table['chance'].iloc[0])} would be right. Right answers"
@@ -241,8 +241,8 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
 
 
 def constants(table: pd.DataFrame) -> list[dict]:
-    """The rows of `accuracy` whose pictures all get one answer: of all, or else of each
-    condition."""
+    """The rows of `accuracy` whose pictures all get one answer: "all" if it is one, else those of
+    conditions."""
     named = table[(table["constant"] != "") & table["by"].isin(["all", "picture"])]
     return named[named["by"] == named["by"].min()].to_dict("records")
 
@@ -252,8 +252,8 @@ def _percent(share):
 
 
 def _ahead(row, trial, role):
-    """By how much a role's logit is ahead of the best of the others', in a row of
-    `rgb_circuit.play`; NaN where there is no other."""
+    """A role's logit less the best of the others', in a row of `rgb_circuit.play`; NaN without
+    others."""
     others = [row[f"logit_{name}"] for name in trial.answers if name != role]
     return row[f"logit_{role}"] - max(others, default=np.nan)
 
@@ -265,13 +265,13 @@ def _row(by, level, rows, guessed):
 
 
 def _once(clusters):
-    """The share of trials that is left where each cluster counts once; ``clusters``: of each."""
+    """Clusters per trial, so that each cluster counts once; ``clusters`` has one entry a trial."""
     return clusters.nunique() / len(clusters)
 
 
 def _counted(by, right, n, guessed, once=1.0):
     share, z = right / n, norm.isf(0.025)
-    # Of as many as count: no whole number, so the formula.
+    # The effective n need not be a whole number, hence the formula.
     spread = z**2 / (n * once)
     middle = (share + spread / 2) / (1 + spread)
     width = np.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)

@@ -1,5 +1,5 @@
-"""What the drawing of a circuit shows: groups of heads, what each is shown to do, and what runs
-from one to another."""
+"""The content of the drawing of a circuit: groups of heads, what each is shown to do, and the paths
+between groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from .run import Needs, Run
 from .writing import LEAST_SHARE, percent, signed
 
 SENDER = ["sender_layer", "sender_head"]
-# What is drawn of roles that no head has, and of heads that were not tested.
+# If no head has a role: the most roles drawn, and the nearest heads of each. The most untested
+# heads drawn.
 MOST_OPEN, MOST_UNTESTED = 3, 5
-# Of a score that is shown: what is smaller is nothing, as less than this share of the gap.
+# Smaller scores, as shares of the gap, count as nothing.
 LEAST_SCORE = 1e-4
-# Part of a receiver that a sender reaches → what that part is for.
+# Input of a receiver that a sender changes → what that input is for.
 INTO = {
     "query": "their query: what they look for",
     "key": "their keys: what they find",
@@ -46,16 +47,16 @@ NEEDS = Needs(
 
 @dataclass(frozen=True)
 class Part:
-    """Heads that do the same.
+    """A group of heads with the same role.
 
     Attributes:
         name: of their role.
         state: "shown", "undecided", "refuted" or "untested".
-        heads: (head, how much it does), each as text; the strongest first, and where none is shown
-            to do it, the nearest that are open.
-        does: what such heads do, as it is claimed.
-        says: what was measured of them, a line each; or what is open.
-        sends: whether they work through others, as it is claimed.
+        heads: (head, its score), both as text; the strongest first, or, if no head has the role,
+            the nearest open ones.
+        does: what the role claims that its heads do.
+        says: the measurements of these heads, or what is open; a line each.
+        sends: whether the role claims that they work through others.
         writes: whether one of them is shown to move a word by itself.
     """
 
@@ -70,11 +71,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Arrow:
-    """What runs from one part to another.
+    """A path from one part to another.
 
     Attributes:
         start, end: names of the parts.
-        says: what was measured of it.
+        says: its measurements, in words.
     """
 
     start: str
@@ -83,8 +84,8 @@ class Arrow:
 
 
 def parts_of(run: Run) -> tuple[list[Part], list[Arrow]]:
-    """The parts of what a run found, and the arrows between them that were measured. Without roles:
-    the strongest heads."""
+    """The parts of a run's circuit, and the measured arrows between them. Without roles, the
+    strongest heads."""
     if "roles" not in run.frames:
         return [_strongest(run)], []
     stands = standing.standings(run.frames["evidence"], run.task)
@@ -109,7 +110,7 @@ def _part(run, stands):
             says=(_open(stands),),
             sends=sends,
         )
-    # Its score for this role; the table of roles has that of the strongest of a head's roles.
+    # Scores for this role; the table of roles has only the score of a head's strongest role.
     scores = roles.scores_by_role(run.frames["evidence"], run.task)[hypothesis.name]
     heads = sorted(stands.heads, key=lambda head: -abs(scores[tuple(head)]))
     written = _written(run, heads)
@@ -126,13 +127,13 @@ def _part(run, stands):
 
 
 def moving(heads: pd.DataFrame) -> pd.DataFrame:
-    """Rows of heads whose ``score`` is more than nothing; where nothing could be tested all heads
-    are open, and most do nothing."""
+    """Rows of heads whose ``score`` is not about zero; if nothing could be tested all heads are
+    open, and most do nothing."""
     return heads[heads["score"].abs() >= LEAST_SCORE]
 
 
 def _unit(run, hypothesis: Hypothesis):
-    """What scores of a role are fractions of; nothing of the gap."""
+    """The unit of a role's scores: " of attention", or "" for fractions of the gap."""
     about = [run.task.prediction(name).about_attention for name in hypothesis.score]
     return " of attention" if about and all(about) else ""
 
@@ -142,7 +143,7 @@ def _score(score, unit):
 
 
 def _open(stands):
-    """What is to be said of a role that no head has."""
+    """The state of a role that no head has, in words."""
     if stands.state == "refuted":
         return "refuted of every head"
     if stands.state == "untested":
@@ -158,8 +159,7 @@ def _of(frame: pd.DataFrame, heads: Sequence[Head], columns=("layer", "head")):
 
 
 def _looks(run, heads):
-    """How much of its attention a head puts on the marked place of clean pictures, or on the
-    picture."""
+    """The heads' attention on the marked place of clean pictures, or on the picture, in words."""
     if "attention" not in run.frames:
         return ""
     frame = _of(run.frames["attention"], heads)
@@ -178,14 +178,14 @@ def _looks(run, heads):
 
 
 def _between(low, high):
-    """A range of fractions; one of them where they are written the same."""
+    """A range of fractions; a single one if both are written the same."""
     low, high = percent(low), percent(high)
     return high if low == high else f"{low.removesuffix(chr(160) + '%')} to {high}"
 
 
 def _written(run, heads):
-    """The word that heads move most by themselves, as far as that is told from zero and not small
-    beside what other heads write."""
+    """The word that heads move most by themselves, if that differs from zero and is not small
+    compared with other heads."""
     if "direct_effects" not in run.frames:
         return ""
     frame = run.frames["direct_effects"]
@@ -204,7 +204,7 @@ def _written(run, heads):
 
 
 def _arrows(run, drawn):
-    """From heads that work through others to these."""
+    """Arrows from heads that work through others to these others."""
     if "mediation" not in run.frames:
         return []
     receivers = [one.hypothesis.name for one in drawn if _receives(run, one) and one.heads]
@@ -220,8 +220,8 @@ def _receives(run, stands):
 
 
 def _through(run, heads):
-    """Which share of the largest effect of some heads runs through others, and by what; empty where
-    that is little."""
+    """The share of some heads' largest effect that runs through others, and through which input;
+    empty if it is small."""
     own = _of(run.frames["mediation"], heads, SENDER)
     own = own[own["total_effect"].abs() > run.floor]
     if own.empty:
@@ -239,7 +239,7 @@ def _through(run, heads):
 
 
 def _strongest(run):
-    """The heads that do most alone, of what is shown."""
+    """The heads with the largest effects alone, among those shown to have one, if any."""
     panels = run.frames["panels"]
     told, state = panels[shown(panels)], "untested"
     says = ["what role they have was not tested"]

@@ -1,8 +1,8 @@
-"""What the page shows of heads that look elsewhere (`analyses.steering`), packed a picture at a
-time as far as `BUDGET` goes.
+"""The page's data on heads that look elsewhere (`analyses.steering`), packed picture by picture up
+to `BUDGET`.
 
-Logits are kept as whole steps, 32,767 of which are the largest of the picture, so that none is more
-than a hundred-thousandth of it off.
+Logits are stored as whole steps, 32,767 of which are the picture's largest logit, so that the error
+is below a hundred-thousandth of it.
 """
 
 import io
@@ -20,23 +20,23 @@ from .embedded import is_crisp
 from .explorer import packed
 from .run import Run
 
-# Characters of packed logits in a page; where heads look gets what they leave of `explorer.BUDGET`.
+# Characters of packed logits in a page; attention gets the rest of `explorer.BUDGET`.
 BUDGET = 900_000
 STEPS = 32767
-# What heads give is multiplied by it, in the order of the page.
+# Scalings of heads' outputs, in the order of the page.
 EDITS = ("off", "double")
 
 
 def steered(run: Run) -> tuple[dict, list[str]]:
-    """What a page holds of it.
+    """The page's data on steering.
 
     Returns:
-        As JSON holds it, ``why_not`` alone (a sentence) where there is nothing, else ``trials``,
-        each: ``trial, uri, crisp`` (of its picture), ``rows, columns``, ``words, roles, unedited``,
+        For JSON: ``why_not`` alone (a sentence) if there is nothing, else ``trials``, each with
+        ``trial, uri, crisp`` (of its picture), ``rows, columns``, ``words, roles, unedited``,
         ``biases`` (None for infinite), ``turned`` and ``scaled`` (name and members of the sets of
-        heads that look at each place, and that are off or doubled) and ``largest`` (a logit). And
-        of each trial the packed steps: (turned, biases, places, words) and then (scaled, off and
-        double, words), 16 bits each, little-endian. Trials that find no room are left out.
+        heads that look at each place, and that are off or doubled) and ``largest`` (a logit). Also
+        the packed steps of each trial: (turned, biases, places, words) and then (scaled, off and
+        double, words), 16 bits each, little-endian. Trials beyond the budget are left out.
     """
     if "steering" not in run.frames:
         return dict(why_not=f"Not measured: {run.why_not('steering')}."), []
@@ -61,14 +61,14 @@ def steered(run: Run) -> tuple[dict, list[str]]:
 
 
 def _of_picture(rows: pd.DataFrame) -> tuple[dict, np.ndarray]:
-    """What is said of one picture, and its logits as steps."""
+    """One picture's data for JSON, and its logits as steps."""
     first = rows.drop_duplicates("word")
     words, n = list(first["word"]), len(first)
     look, scaled = rows[rows["edit"] == "look"], rows[rows["edit"] != "look"]
     biases = list(dict.fromkeys(look["bias"]))
     shape = int(look["row"].max()) + 1, int(look["column"].max()) + 1
     sets = [_sets(some) for some in (look, scaled)]
-    # Rows are as `analyses.steering` has them: set, bias, place, word; then set, edit, word.
+    # Rows are in the order of `analyses.steering`: set, bias, place, word; then set, edit, word.
     assert len(look) == len(sets[0]) * len(biases) * shape[0] * shape[1] * n
     assert len(scaled) == len(sets[1]) * len(EDITS) * n
     assert list(dict.fromkeys(scaled["edit"])) == list(EDITS)
@@ -98,9 +98,9 @@ def _sets(rows):
 
 
 def payload(run: Run) -> dict:
-    """All that a page holds: ``data`` (the packed JSON of `explorer.data`, with ``pictures`` and
+    """All data of a page: ``data`` (the packed JSON of `explorer.data`, with ``pictures`` and
     ``steering``), ``looks`` and ``steers`` (the packed bytes of each picture), and ``lacking``,
-    what is not there, in words."""
+    what is missing, in words."""
     steering, steers = steered(run)
     pictures, looks, lacking = explorer.looks(run, explorer.BUDGET - sum(map(len, steers)))
     content = explorer.data(run) | dict(pictures=pictures, steering=steering)
