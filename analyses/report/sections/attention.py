@@ -48,9 +48,8 @@ def _values(run: Run):
 
 
 def _even(run):
-    """What an even spread over all tokens puts on what the captions tell the attention of, from the
-    least to the most of the pictures, which differ in size; None where the number of tokens is not
-    known."""
+    """The share of an even spread over all tokens on what the captions report: the marked tile or
+    the picture; a range, since pictures differ in size. None if the number of tokens is unknown."""
     if "looks" not in run.frames:
         return None
     names = ["trial", "condition"]

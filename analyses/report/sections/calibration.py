@@ -14,7 +14,7 @@ def _values(run: Run):
         precision_recall_panels(table),
         "Precision and recall of each reading and role against noise",
     )
-    # The reading that this report uses; the others stand beside it in the figures.
+    # The reading that this report uses; the figures also show the others.
     reading = calibrate.reading_of(run.manifest["options"].get("only_correct", False))
     own, false = table[table["reading"] == reading], run.frames["calibration_false"]
     return dict(

@@ -24,7 +24,7 @@ def _values(run: Run):
 
 
 def _part(run, role):
-    """What is said of one role's word."""
+    """The figure and the rows for one role's word."""
     pairs, together = run.frames["composition"], run.frames["mediation"]
     diagram = composition_diagram(pairs, together, run.model, role)
     figure = svg(

@@ -1,4 +1,4 @@
-"""Every head, to click and to look up: a map, what the chosen head does, and a table of all."""
+"""Every head, to click and to look up: a map, details of the chosen head, and a table of all."""
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,8 @@ def _values(run: Run):
 
 
 def _table(run):
-    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and,
-    of numbers, ``sort`` (what it is sorted by, empty where there is none)."""
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each with ``text, kind``
+    and, for numbers, ``sort`` (the value to sort by, empty if missing)."""
     index = pd.MultiIndex.from_product(
         [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
     )
@@ -58,7 +58,7 @@ def _table(run):
 
 
 def _panels(run, index):
-    """Panel → cells: the fraction of the gap, or logits where there is none."""
+    """Panel → cells: fractions of the gap, or logits without a gap."""
     effects = run.frames["patch_heads"][["component", "source", "positions"]].iloc[0].astype(str)
     sweeps = run.frames["sweeps"]
     same = np.logical_and.reduce(
@@ -121,8 +121,8 @@ def _cell(value, share, kind):
     """A number, or a fraction as per cent, with two digits of its own."""
     if pd.isna(value):
         return dict(text=digits.MISSING, sort="", kind=kind)
-    # Nobody would act on a hundredth of a per cent, or a thousandth of a logit; the digits are in
-    # the frame.
+    # A hundredth of a per cent and a thousandth of a logit are negligible; the digits are in the
+    # frame.
     text = (
         "≈ 0"
         if abs(value) < (1e-4 if share else 1e-3)

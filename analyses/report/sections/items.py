@@ -1,5 +1,5 @@
-"""Item by item: what restoring a head does in each trial, and the pictures of the one that is
-chosen."""
+"""Item by item: the effect of restoring a head in each trial, and the pictures of the chosen
+trial."""
 
 import os
 import string
@@ -18,13 +18,14 @@ from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import percent, signed
 
-# Up to so many items have their names beside their marks, and a row of their own for each.
+# Up to this many items each have a row with their name.
 NAMED = 40
-# Pixels of a row with a name, of one without at most, and of all rows together at most.
+# Pixels of a row with a name, the most of one without, and the most of all rows together.
 ROW, THIN, TALL = 17, 12, 460
-# Answers that have a colour each; and heads that may be chosen from a list.
+# Answers with their own colour; heads in the list to choose from.
 COLORED, LISTED = 4, 24
-# Per cent of the axis that a number takes; pixels below which a picture's own are drawn as squares.
+# Per cent of the axis that a number takes; the size in pixels below which a picture is not
+# smoothed.
 ROOM, CRISP = 16, 128
 _INSIDE = string.ascii_letters + string.digits
 
@@ -84,7 +85,7 @@ def _values(run: Run):
 
 
 def _against(run, found):
-    """What moves, in words."""
+    """What an effect is measured on, in words."""
     if run.task.is_game:
         return "the word’s logit"
     controls = any(run.task.controls(panel.target) for panel in found)
@@ -98,7 +99,7 @@ def script() -> str:
 
 
 def _shown(run, looking):
-    """(trial, condition) → picture; the pictures, each once; and what was made of them, in
+    """(trial, condition) → picture; the distinct pictures; and how they were shrunk or left out, in
     words."""
     frame, says = items.pictures(run), []
     files = list(dict.fromkeys(frame["picture"])) if run.shows_pictures else []
@@ -123,18 +124,18 @@ def _shown(run, looking):
 
 
 def _short(names):
-    """Names without what all begin with, and all end with."""
+    """Names without their common beginning and end."""
     before = os.path.commonprefix(names)
     behind = os.path.commonprefix([name[::-1] for name in names])
-    # No word and no number is cut in two.
+    # Do not cut words or numbers in two.
     before, behind = before.rstrip(_INSIDE), behind.rstrip(_INSIDE)
     short = [name[len(before) : len(name) - len(behind)] for name in names]
     return short if all(short) else names
 
 
 def _answers(run, trials):
-    """Trial → the word that is right of its clean picture, or the first role's; and word →
-    number of its colour."""
+    """Trial → the right word for its clean picture, else the first role's; and word → number of its
+    colour."""
     role = run.task.conditions["clean"].right or next(iter(run.task.roles), None)
     answers = run.frames["patch_heads"].drop_duplicates(["trial", "role"])
     own = answers[answers["role"].astype(str) == (role or str(answers["role"].iloc[0]))]
@@ -144,13 +145,13 @@ def _answers(run, trials):
 
 
 def _legend(run, colors):
-    """All words that are accepted for a right answer → number of its colour."""
+    """All words accepted for a right answer, as text → number of its colour."""
     several = {word: said for word, said in named_words(run.frames["play"]).items() if said != word}
     return {several.get(word.casefold(), word): number for word, number in colors.items()}
 
 
 def _items(run, trials, shown):
-    """What JSON holds of each trial, and word → number of its colour."""
+    """Each trial's data for JSON, and word → number of its colour."""
     words, colors = _answers(run, trials)
     played = run.frames["play"]
     played = played.assign(expected=right_words(played))
@@ -172,7 +173,7 @@ def _items(run, trials, shown):
 
 
 def _picture(row, shown):
-    """A row of `rgb_circuit.play`, with what is shown of its picture."""
+    """A row of `rgb_circuit.play`, with its picture as shown."""
     condition = str(row["condition"])
     expected = None if pd.isna(row["expected"]) else str(row["expected"])
     correct = None if pd.isna(row["correct"]) else bool(row["correct"])
@@ -190,7 +191,7 @@ def _roles(run, heads):
 
 
 def _listed(run, panel, heads):
-    """The heads of the list, each with what it does: the strongest, and those with a role."""
+    """The heads of the list, each with its effect: the strongest, and those with a role."""
     roles, means = _roles(run, heads), panel.means
     some = [(number, head) for number, head in enumerate(heads) if number < LISTED or roles[number]]
     places = digits.decimals(means[[head for _, head in some]].to_list())
@@ -205,15 +206,15 @@ def _row_height(count):
 
 
 def _ends(effects):
-    """Where the axis ends: on both sides of zero at least at what is no effect, or rounding would
-    fill it."""
+    """The ends of the axis: on both sides at least the largest negligible effect, so that rounding
+    does not fill the axis."""
     least = LEAST * LEAST_GAP
     values = effects.dropna()
     return [min(-least, float(values.min())), max(least, float(values.max()))]
 
 
 def _axis(effects):
-    """Where zero lies on the axis (per cent), and what stands at its ends, where there is room."""
+    """The place of zero on the axis (per cent), and the numbers at its ends, if there is room."""
     low, high = _ends(effects)
     zero, places = 100 * -low / (high - low), digits.decimals([low, high])
     return dict(
@@ -224,8 +225,8 @@ def _axis(effects):
 
 
 def _marks(panel, head, every):
-    """Of each item where its mark lies when the page is opened: ``left`` (per cent) and ``top``
-    (pixels); None where it has none."""
+    """The initial place of each item's mark: ``left`` (per cent) and ``top`` (pixels); None if it
+    has no mark."""
     effects = panel.effects[head]
     low, high = _ends(effects)
     places = digits.decimals(effects.dropna().to_list())
@@ -243,7 +244,7 @@ def _marks(panel, head, every):
 
 
 def _first(item, panel, head, uris, seen, looking):
-    """The first item as it stands on the page without scripts."""
+    """The first item, as the page shows it without scripts."""
     effect, gap = panel.effects[head].iloc[0], panel.gaps.iloc[0]
     pictures = []
     for one in item["pictures"]:
@@ -263,7 +264,7 @@ def _first(item, panel, head, uris, seen, looking):
 
 
 def _of_gap(effect, gap):
-    """How much of what there was to restore."""
+    """The effect as a share of the gap, in words."""
     if pd.isna(gap) or pd.isna(effect):
         return ""
     size = digits.written(gap, digits.decimals([gap]))

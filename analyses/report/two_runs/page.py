@@ -28,7 +28,7 @@ from .scatter import Point, scatter
 from .settings import settings
 
 NEEDS = Needs(added={"accuracy": "by level right n share ci_low ci_high chance"})
-# Rows of a table of heads, and heads that a sentence names.
+# The most rows in a table of heads, and the most heads that a sentence names.
 MOST, NAMED = 40, 6
 
 
@@ -38,12 +38,11 @@ class Two:
 
     Attributes:
         a, b: the runs.
-        names: what they are called: by their runs, and where these are called alike by their
-            folders.
+        names: of the runs; of their folders if the runs have the same name.
         shared: what their trials have in common.
-        compared: what heads do in both; None where the heads are not the same.
-        other_heads: why they are not, in a sentence, else empty.
-        page: where the page is, if it was written; a notebook shows it.
+        compared: the comparison of heads; None if the heads are not the same.
+        other_heads: why they are not the same, in a sentence, else empty.
+        page: the path of the page, if it was written; a notebook shows it.
     """
 
     a: Run
@@ -59,12 +58,12 @@ class Two:
 
     @property
     def runs(self) -> tuple[Run, Run]:
-        """Both."""
+        """Both runs."""
         return self.a, self.b
 
     @cached_property
     def other_roles(self) -> list[OtherRole]:
-        """Heads that have a role in one run alone."""
+        """Heads with a role in only one run."""
         return other_roles(self.a, self.b)
 
 
@@ -72,7 +71,7 @@ def two_runs(a: str | Path, b: str | Path) -> Two:
     """Read and compare two folders.
 
     Raises:
-        InputError: a folder without a finished run, or runs without a panel in common.
+        InputError: a folder has no finished run, or the runs have no panel in common.
     """
     wanted = [head.NEEDS, NEEDS, *(section.needs for section in known_sections().values())]
     one, other = (read(Path(folder), wanted) for folder in (a, b))
@@ -92,7 +91,7 @@ def two_runs(a: str | Path, b: str | Path) -> Two:
 
 
 def _other_heads(a, b):
-    """Why heads cannot be matched one by one, in a sentence; empty where they can."""
+    """Why heads cannot be matched one by one, in a sentence; empty if they can."""
     shapes = [(run.manifest["layers"], run.manifest["heads"]) for run in (a, b)]
     if shapes[0] != shapes[1]:
         said = " and ".join(f"{layers} layers × {heads} heads" for layers, heads in shapes)
@@ -117,7 +116,7 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
         page: the file.
 
     Returns:
-        What is on it; at the end of a notebook's cell it shows the page.
+        The page's content; as the last value of a notebook's cell it shows the page.
 
     Raises:
         InputError: as `two_runs`.
@@ -129,14 +128,14 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
 
 
 def check_page(page: str | Path) -> None:
-    """Raise CannotWrite for a file in a folder that there is not."""
+    """Raise CannotWrite for a file in a folder that does not exist."""
     folder = Path(page).parent
     if not folder.is_dir():
         raise CannotWrite(f"cannot write {page}: there is no folder {folder}; make it first")
 
 
 def drawn(found: Two, page: str | Path) -> Two:
-    """`write`, of runs that were read and compared."""
+    """`write`, for runs that were already read and compared."""
     path, failed = Path(page), dict[str, Exception]()
     with attempt(path.name, failed):
         return replace(found, page=write_bytes(path, _text(found).encode()))
@@ -176,7 +175,7 @@ def _text(found):
 
 
 def verdict(found: Two) -> str:
-    """What differs, in a sentence."""
+    """The differences, in a sentence."""
     if found.compared is None:
         return f"{found.a.name} and {found.b.name} have no heads that can be matched one by one."
     table = found.compared.heads
@@ -194,7 +193,7 @@ def verdict(found: Two) -> str:
 
 
 def _differing(table) -> list[str]:
-    """The heads that are shown to differ, those that differ most first."""
+    """The heads that are shown to differ, largest differences first."""
     rows = table[table["differs"]].assign(size=lambda rows: rows["difference"].abs())
     rows = rows.sort_values("size", ascending=False, kind="stable")
     return list(dict.fromkeys(str(Head(row.layer, row.head)) for row in rows.itertuples()))
@@ -224,7 +223,7 @@ def _more(found):
 
 
 def _open(table):
-    """How large a difference these trials leave open, of heads that are not shown to differ."""
+    """How large a difference these trials leave open for heads that are not shown to differ."""
     left = table[~table["differs"] & table["p_value"].notna()]
     if left.empty or not table["difference"].any():
         return ""
@@ -242,7 +241,7 @@ def _open(table):
 
 
 def _accuracy(found):
-    """Rows of right answers: by what, and a cell of each run."""
+    """Rows of accuracy: what was counted, and a cell per run."""
     tables = [run.frames.get("accuracy") for run in found.runs]
     if any(table is None for table in tables):
         return []
@@ -258,7 +257,7 @@ def _accuracy(found):
 
 
 def _panels(found):
-    """Each panel as a scatter, with how far its effects agree over heads."""
+    """A scatter of each panel, with the agreement of its effects over heads."""
     if found.compared is None:
         return []
     drawn = []
@@ -304,7 +303,7 @@ def _between(row, value, low, high):
 
 
 def _claims(found):
-    """Each claim that both runs tested, as a scatter of its effects."""
+    """A scatter of effects for each claim that both runs tested."""
     if not all("evidence" in run.frames for run in found.runs):
         return []
     columns = ["effect", "ci_low", "ci_high"]
@@ -354,7 +353,7 @@ def _claims(found):
 
 
 def _rows(found):
-    """Rows of the table of heads that differ, those that differ most first."""
+    """Rows of the table of heads that differ, largest differences first."""
     if found.compared is None:
         return []
     table = found.compared.heads
@@ -407,8 +406,8 @@ def _others(found):
 
 
 def _payload(found):
-    """What the cards are made of, packed: ``data``, and of each run the packed attention of its
-    pictures, ``looks``; both empty where there are no cards, and ``why_not`` says why."""
+    """The packed data of the cards: ``data``, and ``looks``, the packed attention of each run's
+    pictures; without cards both are empty and ``why_not`` says why."""
     why = found.other_heads or next(
         (run.why_not("sweeps") for run in found.runs if "sweeps" not in run.frames), ""
     )

@@ -1,5 +1,4 @@
-"""Heads that have another role in the one run than in the other, and where each role stands in
-both."""
+"""Heads whose roles differ between two runs, and the state of each role in both."""
 
 from dataclasses import dataclass
 
@@ -15,11 +14,11 @@ class OtherRole:
     """A head whose roles differ between two runs.
 
     Attributes:
-        head: which one.
-        role: that it is shown to have in one run and not in the other.
+        head: the head.
+        role: shown in one run and not in the other.
         verdicts: of A and of B, in words.
-        refuted: whether the other run refutes the role of it, so that the two disagree; else these
-            trials only do not show it.
+        refuted: whether the other run refutes the role, so that the two disagree; else its trials
+            merely do not show it.
     """
 
     head: Head
@@ -29,8 +28,8 @@ class OtherRole:
 
 
 def other_roles(a: Run, b: Run) -> list[OtherRole]:
-    """Head by head, each role that is shown in one run alone; those on which the two disagree
-    first. None where a run told no roles."""
+    """Head by head, each role that is shown in only one run, disagreements first. Empty if a run
+    has no roles."""
     if not all("roles" in run.frames for run in (a, b)):
         return []
     named = [_named(run) for run in (a, b)]
@@ -52,7 +51,7 @@ def _named(run) -> set[tuple[Head, str]]:
 
 
 def _verdict(run, head, role, named):
-    """Where a role stands for a head: its state, and that in words."""
+    """The state of a role for a head, as a word and in a sentence."""
     if (head, role) in named:
         return "shown", role
     asked = {hypothesis.name: hypothesis for hypothesis in run.task.hypotheses}
@@ -65,7 +64,7 @@ def _verdict(run, head, role, named):
     left: dict[str, list[str]] = {"refuted": [], "undecided": [], "void": []}
     for slot in asked[role].slots:
         own = [states[name] for name in slot]
-        # Predictions of a slot stand in for each other, so that the best of them counts.
+        # Predictions of a slot can replace each other, so the best of them counts.
         state = next(one for one in ("holds", "undecided", "void", "refuted") if one in own)
         if state != "holds":
             left[state].append(" or ".join(slot))
@@ -77,8 +76,8 @@ def _verdict(run, head, role, named):
 
 
 def role_by_role(a: Run, b: Run) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Where each role stands: its name, and of A and of B the words and the names of the heads that
-    have it."""
+    """The state of each role: its name, and for A and B the state in words and the names of its
+    heads."""
     names = dict.fromkeys(one.name for run in (a, b) for one in run.task.hypotheses)
     stands = [
         standing.standings(run.frames["evidence"], run.task) if "roles" in run.frames else {}

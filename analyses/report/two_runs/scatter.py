@@ -1,5 +1,5 @@
-"""A scatter of heads, one run against the other, as an SVG element in the page's own colours: a
-click on a head leads to it."""
+"""A scatter of heads, one run against the other, as an SVG element in the page's own colours; each
+head links to its card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from rgb_circuit.plots.canvas import percent
 from .. import digits
 from ..writing import signed
 
-# In the drawing's own units: its side, and what is left for axes.
+# In the drawing's own units: its side, and the margins for the axes.
 SIDE, LEFT, BOTTOM, EDGE = 320, 52, 36, 10
-# Of the longest axis: what is nearer to zero in both runs is drawn once. Heads with their names.
+# Heads closer to zero in both runs, as a share of the axis, share one mark. At most this many heads
+# have their names.
 NEAR, NAMED = 0.01, 8
 
 
@@ -24,9 +25,9 @@ class Point:
 
     Attributes:
         name: ``layer.head``.
-        x, y: what it does in A and in B, each (mean, low, high).
+        x, y: its effect in A and in B, each (mean, low, high).
         marked: whether it is shown to differ.
-        says: what a pointer on it tells.
+        says: the text of its tooltip.
     """
 
     name: str
@@ -37,12 +38,12 @@ class Point:
 
 
 def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], says: str) -> Markup:
-    """Heads with A to the right and B upwards, on one scale; dashed is where both do the same.
+    """Heads with A to the right and B upwards, on one scale; the dashed line means equal effects.
 
     Args:
-        share: numbers are fractions, else logits.
+        share: whether numbers are fractions; logits otherwise.
         names: of the runs, for the axes.
-        says: what it shows, for readers who cannot see it.
+        says: what the drawing shows, for readers who cannot see it.
     """
     points = [one for one in points if np.isfinite([one.x[0], one.y[0]]).all()]
     ends = [value for one in points for value in (*one.x, *one.y) if np.isfinite(value)]
@@ -112,7 +113,7 @@ def _axes(low, high, across, up, share, names):
 
 
 def _step(width):
-    """Between ticks, a round number: four or five of them."""
+    """A round distance between ticks, for four to six steps."""
     size = 10.0 ** np.floor(np.log10(width / 4))
     return next(many * size for many in (1, 2, 5, 10) if width / (many * size) <= 6)
 
@@ -132,7 +133,8 @@ def _point(one, across, up):
 
 
 def _names(points, across, up):
-    """The names of the heads that differ and of those that do most, where there is room."""
+    """The names of the heads that differ and of those with the largest effects, if there is
+    room."""
     taken: list[tuple[float, float]] = []
     out = []
     for one in points[: -NAMED - 1 : -1]:

@@ -1,5 +1,5 @@
-"""In what two runs differ: model, number format, question, options, versions; and how alike their
-trials are."""
+"""The settings in which two runs differ (model, number format, question, options, versions), and
+how similar their trials are."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from rgb_circuit.keeping.shared_trials import shared_trials
 from ..run import Run
 from ..writing import listed
 
-# Dotted name in a manifest → what it is called; "" for what says nothing beside the rest.
+# Dotted name in a manifest → its name on the page; "" for entries that are not listed.
 NAMES = {
     "dtype": "number format",
     "template": "conversation",
@@ -27,17 +27,17 @@ NAMES = {
      "options.no_pictures", "options.trials_file", "options.hypotheses", "also_asked",
      "registered.after", "registered.file", "registered.hash"), ""
 )  # fmt: skip
-# Hashes, which say nothing but that they differ.
+# Hashes, which only say that something differs.
 HASHED = ("config", "weights", "chat_template", "tokenizer")
-# What is another in another number format, of the same model too.
+# Entries that differ with the number format, even for the same model.
 OF_NUMBERS = {"config", "weights"}
-# Of what has many parts, such as a processor, so many rows.
+# Entries with more differing parts than this, such as a processor, get a single row.
 MOST_PARTS = 4
 LONGEST = 160
 
 
 def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
-    """What differs: name, and what it is in A and in B."""
+    """The differences: name, and its value in A and in B."""
     rows: dict[str, list[tuple[str, str, str]]] = {}
     different = differing(a.manifest, b.manifest)
     same_model = not {"model", "revision", "commit"} & set(different)
@@ -53,7 +53,7 @@ def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
             called = f"version of {rest}"
         if called:
             if name == "model":
-                # The folders that a model lies in are nobody else's business.
+                # A model's parent folders are private.
                 one, other = a.model_title, b.model_title
             rows.setdefault(top, []).append((called, *_values(top, one, other)))
     found = []
