@@ -1,8 +1,8 @@
 """A hub on this machine, as far as loading a model asks it for files; some of its answers are
 refusals.
 
-A process of its own loads from it, since the hub's client reads its settings once: `loaded` starts
-one. A name may end in ``@REVISION``.
+A process of its own has the hub and loads from it, since the hub's client reads its settings once:
+`loaded` starts one. A name may end in ``@REVISION``.
 """
 
 import hashlib
@@ -90,36 +90,53 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
         server.server_close()
 
 
-def loaded(address: str, cache: Path, names: Sequence[str]) -> dict[str, dict]:
-    """Name → what came of loading it in a process of its own.
+def loaded(
+    repositories: Mapping[str, Path], cache: Path, names: Sequence[str], away: Sequence[str]
+) -> dict[str | tuple[str, str], dict]:
+    """What comes of loading, in a process of its own.
 
-    Entries of the manifest, or ``refused``, and ``seconds``.
+    Args:
+        repositories: hub id → folder, of a hub.
+        names: what is loaded from it.
+        away: what is loaded again once the hub cannot be reached; under (name, "away").
+
+    Returns:
+        Name → entries of the manifest, or ``refused``, and ``seconds``.
     """
-    settings = {
-        "HF_ENDPOINT": address,
-        "HF_HUB_CACHE": str(cache),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    asked = [{name: str(folder) for name, folder in repositories.items()}, [*names], [*away]]
     done = subprocess.run(
-        [sys.executable, __file__, *names],
-        env=os.environ | settings,
+        [sys.executable, __file__, json.dumps(asked)],
+        env=os.environ | {"HF_HUB_CACHE": str(cache)},
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    found, found_away = json.loads(done.stdout.splitlines()[-1])
+    return found | {(name, "away"): came for name, came in found_away.items()}
+
+
+def _main(repositories, names, away):
+    with hub({name: Path(folder) for name, folder in repositories.items()}) as address:
+        # Before the hub's client is imported.
+        os.environ |= {
+            "HF_ENDPOINT": address,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        found = {name: _load(name) for name in names}
+    print(json.dumps([found, {name: _load(name) for name in away}]))
 
 
 def _load(name):
     import rgb_circuit as rgb
     from rgb_circuit.keeping.manifest import manifest
 
-    started = time.monotonic()
+    # With the imports that it takes.
+    load, started = rgb.load, time.monotonic()
     try:
-        model = rgb.load(name.split("@")[0], revision=name.partition("@")[2] or None)
+        model = load(name.split("@")[0], revision=name.partition("@")[2] or None)
         about = manifest(model, [], {})
         found = {key: about[key] for key in ("revision", "commit", "weights", "layers")}
     except rgb.InputError as error:
@@ -128,4 +145,4 @@ def _load(name):
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: _load(name) for name in sys.argv[1:]}))
+    _main(*json.loads(sys.argv[1]))

@@ -337,7 +337,9 @@ def test_quiet_prints_nothing_and_writes_the_same(two_trials_run, quiet, tmp_pat
     assert "seed is -1" in capsys.readouterr().err
 
 
-def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_again(tmp_path, capsys):
+def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_again(
+    tmp_path, capsys, monkeypatch
+):
     chosen = [
         "--heads",
         "3.1,3.0,3.1",
@@ -348,6 +350,7 @@ def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_agai
         "--background",
         "blue",
     ]
+    sections(monkeypatch)
     command = ["run", "--trials", "8", *chosen, "--out", str(tmp_path)]
     assert main(command) == 0
     assert "No role table: no other head than 3.1, 3.0 was restored" in capsys.readouterr().out

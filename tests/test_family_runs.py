@@ -9,6 +9,7 @@ import families
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 from families import FAMILIES, at_hand
 from PIL import Image
 
@@ -116,8 +117,10 @@ def own(folder, size):
 
 
 @pytest.mark.parametrize("name", ["llava_next", "qwen3_vl", "internvl"])
-def test_own_pictures_of_any_size_are_patched_and_drawn(name, saved, tmp_path, capsys):
+def test_own_pictures_of_any_size_are_patched_and_drawn(name, saved, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
+    # Those that lay tokens over pictures.
+    runs.sections(monkeypatch, "heads", "pictures", "items", "attention")
     assert main(["run", *saved(name), *own(tmp_path / "own", (40, 30)), "--out", str(out)]) == 0
     sentence = "so its tokens cannot be laid over it"
     assert sentence not in capsys.readouterr().out

@@ -5,7 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from hub import COMMIT, hub, loaded
+from hub import COMMIT, loaded
 from hub_folder import write_hub_folder
 from huggingface_hub.errors import HfHubHTTPError
 
@@ -41,10 +41,7 @@ def asked(tmp_path_factory):
         "secret/llava",
         "unwell/llava",
     ]
-    with hub(repositories) as address:
-        found = loaded(address, home / "cache", names)
-    away = loaded("http://127.0.0.1:9", home / "cache", ["some/llava", "some/other"])
-    return found | {(name, "away"): came for name, came in away.items()}
+    return loaded(repositories, home / "cache", names, away=["some/llava", "some/other"])
 
 
 @pytest.mark.parametrize(

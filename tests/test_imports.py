@@ -33,10 +33,13 @@ def test_the_package_is_imported_without_what_takes_seconds():
 def test_the_command_says_what_it_can_do_without_what_takes_seconds():
     heavy = "{'torch', 'transformers', 'nnsight', 'numpy', 'pandas', 'matplotlib'}"
     code = (
-        "import sys; from analyses.command import command_parser; "
+        "import sys; from analyses.command import command_parser, main; "
         "command_parser().parse_args(['run']); "
+        f"print(sorted({heavy} & sys.modules.keys())); "
+        "print(main(['run', '--task', 'none']), main(['play', '--trials-file', 'none.csv']), "
+        "{'torch', 'transformers', 'pandas'} & sys.modules.keys())"
     )
-    assert printed(f"{code}print(sorted({heavy} & sys.modules.keys()))") == "[]\n"
+    assert printed(code) == "[]\n2 2 set()\n"
 
 
 def test_every_name_is_there_and_is_what_a_type_checker_is_told():

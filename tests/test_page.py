@@ -708,6 +708,14 @@ def test_the_gaze_follows_cursor_and_keys_and_shows_the_frames_numbers(planted, 
     assert again.inner_text("#steer-answer") == page.inner_text("#steer-answer")
 
 
+def test_what_another_prediction_holds_in_place_of_is_no_red_cross(planted, chromium):
+    page = shown(opened(chromium, planted / "report.html", "#head=2.1"))
+    rows = page.locator("#explore-predictions details[open] tr").all_inner_texts()
+    refuted = [row for row in rows if "refuted" in row]
+    assert refuted and all("holds in its place" in row for row in refuted)
+    assert page.locator("#explore-predictions details[open] td.no").count() == 0
+
+
 def test_every_control_of_the_panel_has_a_name(planted, chromium):
     page = shown(opened(chromium, planted / "report.html"))
     nameless = page.locator("#explore").evaluate(
@@ -771,6 +779,7 @@ def test_what_is_chosen_far_away_is_answered_in_sight(planted, chromium):
     page.fill("#explore-go", "77.1")
     page.press("#explore-go", "Enter")
     assert page.get_attribute("#explore-go", "aria-invalid") == "true"
+    assert page.inner_text("#explore-go-says") == "No head 77.1 here: they go from 0.0 to 5.3."
     with page.expect_download() as got:
         page.click("#explore-csv")
     table = pd.read_csv(got.value.path())
@@ -789,6 +798,16 @@ def test_what_is_chosen_far_away_is_answered_in_sight(planted, chromium):
 def test_on_a_phone_a_tap_opens_a_sheet(planted, chromium):
     view = dict(viewport=dict(width=390, height=800), has_touch=True, is_mobile=True)
     page = shown(opened(chromium, planted / "report.html", **view))
+    # In the page stand the picture and what it can be made to answer, in the sheet all else.
+    effects = page.locator("#explore-effects")
+    assert page.is_visible("#steer-picture") and not effects.is_visible()
+    page.locator("#all-heads").scroll_into_view_if_needed()
+    where = page.evaluate("scrollY")
+    after(page, lambda: page.locator("#explore-all tr[data-head='4.1'] th").tap())
+    assert page.evaluate("scrollY") == pytest.approx(where, abs=500)
+    assert effects.locator("svg").bounding_box()["width"] > 200
+    page.locator("#explore-close").tap()
+    page.locator("#explore-rank").scroll_into_view_if_needed()
     after(page, lambda: page.locator("#explore-rank button >> nth=1").tap())
     box = page.locator("#explore-panel.sheet").bounding_box()
     assert box["y"] > 100 and box["y"] + box["height"] == pytest.approx(800, abs=2)

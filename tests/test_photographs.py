@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import runs
 import tables
 import vocabularies
 
@@ -64,6 +65,9 @@ def test_every_data_set_has_its_lines_and_they_are_few():
 @pytest.mark.parametrize("name", SETS)
 def test_its_lines_lead_from_the_file_to_the_page(name, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if name != "counterfact":
+        # All heads and the whole page once; what differs between the sets comes before them.
+        runs.sections(monkeypatch)
     made, folder = SETS[name]
     made(tmp_path / folder)
     for kind, text in STEPS[name]:
@@ -73,7 +77,6 @@ def test_its_lines_lead_from_the_file_to_the_page(name, model, tmp_path, monkeyp
             exec(text, {})
         else:
             command = [model if word == MODEL else word for word in shlex.split(text)[1:]]
-            # All heads once; what differs between the sets comes before them.
             assert (
                 main([*command, "--quiet", *([] if name == "counterfact" else ["--heads", "0.0"])])
                 == 0

@@ -3,6 +3,7 @@ vocabulary."""
 
 import pandas as pd
 import pytest
+import runs
 from vocabularies import llama_like
 
 from analyses.command import main
@@ -19,7 +20,9 @@ def run(tmp_path_factory):
     model, processor, _ = planted(grid=24, tile_px=14, vocabulary=llama_like(), palette=colors)
     save(model, processor, home / "model")
     command = ["run", "--model", str(home / "model"), "--trials", "published", "--positions", "all"]
-    assert main([*command, "--out", str(home / "run")]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        runs.sections(patched, "play")
+        assert main([*command, "--out", str(home / "run")]) == 0
     return home / "run"
 
 

@@ -21,9 +21,8 @@ from rgb_circuit.remote import server
 def same_frames(one, other):
     """Whether two runs' folders hold the same frames, up to rounding."""
     names = sorted(path.name for path in one.glob("*.parquet"))
-    assert (
-        names == sorted(path.name for path in other.glob("*.parquet")) and "roles.parquet" in names
-    )
+    assert names == sorted(path.name for path in other.glob("*.parquet"))
+    assert "patch_heads.parquet" in names
     for name in names:
         here, there = pd.read_parquet(one / name), pd.read_parquet(other / name)
         for column in here:
@@ -72,6 +71,7 @@ def run_there(_ndif_server, tmp_path_factory):
 def test_a_run_on_a_server_leaves_what_a_run_here_leaves(planted_run, run_there, ndif_server):
     there, _ = run_there
     same_frames(planted_run, there)
+    assert (there / "roles.parquet").exists()
     assert f"--remote {ndif_server.url}" in (there / "report.html").read_text()
     # On this machine it would be another run.
     assert main(["run", *runs.PLANTED, "--out", str(there)]) == 2
@@ -146,13 +146,13 @@ def test_a_detached_run_is_handed_in_and_collected(
 
 
 def test_jobs_that_are_lost_are_handed_in_again(
-    toy_run, no_figures, spoiled, monkeypatch, tmp_path
+    two_trials_run, no_figures, spoiled, monkeypatch, tmp_path
 ):
     running, _ = spoiled
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
     there = tmp_path / "there"
-    assert main(["run", *runs.TOY, "--remote", "--detach", "--out", str(there)]) == 4
+    assert main(["run", *runs.TWO_TRIALS, "--remote", "--detach", "--out", str(there)]) == 4
     # Its jobs were in the memory of the server.
     running.kill()
     assert main(["collect", str(there)]) == 3
@@ -164,11 +164,11 @@ def test_jobs_that_are_lost_are_handed_in_again(
     while (status := main(["collect", str(there)])) == 4:
         time.sleep(0.2)
     assert status == 0
-    same_frames(toy_run, there)
+    same_frames(two_trials_run, there)
 
 
 def test_a_run_that_loses_its_server_goes_on_where_it_was(
-    toy_run, no_figures, spoiled, monkeypatch, tmp_path, capsys
+    two_trials_run, no_figures, spoiled, monkeypatch, tmp_path, capsys
 ):
     running, _ = spoiled
     running.connect(monkeypatch)
@@ -183,7 +183,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(
         return kept(path, data)
 
     monkeypatch.setattr(store, "write_bytes", until_the_tenth)
-    command = ["run", *runs.TOY, "--remote", "--out", str(tmp_path / "there")]
+    command = ["run", *runs.TWO_TRIALS, "--remote", "--out", str(tmp_path / "there")]
     assert main(command) == 3
     assert (
         "what was finished is kept, and the same command goes on from there"
@@ -196,7 +196,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(
     running.start()
     assert main(command) == 0
     assert all(path.stat().st_mtime_ns == when for path, when in parts.items())
-    same_frames(toy_run, tmp_path / "there")
+    same_frames(two_trials_run, tmp_path / "there")
 
 
 def test_what_cannot_be_detached_is_refused(toy_run, tmp_path, capsys):

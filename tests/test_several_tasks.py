@@ -98,7 +98,7 @@ def test_pages_are_written_again_from_the_folder_of_all(made, capsys, monkeypatc
         (["--task", "counting:template=plain"], "--task names 'counting' twice"),
         (["--task", "relation:template=brief"], "template names 'brief', which it does not have"),
         (["--task", "rgb:template=short"], "template names 'short', which it does not have"),
-        (["--task", "relation", "--trials-file", "pairs.csv"], "--trials-file goes with one task"),
+        (["--task", "relation", "--trials-file", __file__], "--trials-file goes with one task"),
         (["--task", "relation", "--heads", "3.2"], "--heads goes with one task"),
         (["--task", "rgb", "--model", "planted"], "--task counting: no word of the task (1, 2, 3"),
         (["--task", "rgb", "--fix", "template=short"], "--task rgb: "),

@@ -431,9 +431,10 @@ def test_trials_with_a_clean_picture_alone_can_be_played_but_not_patched(tmp_pat
     assert "nothing to patch" in capsys.readouterr().err
 
 
-def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, capsys):
+def test_the_toy_runs_on_pictures_it_does_not_know_and_says_so(tmp_path, rows, capsys, monkeypatch):
     without("expected:swapped_colors")(rows, tmp_path)
     path, out = write(tmp_path, rows), tmp_path / "out"
+    runs.sections(monkeypatch)
     assert main(["run", "--trials-file", str(path), "--out", str(out)]) == 0
     printed, told = capsys.readouterr()
     assert "reads them as <unk>" in told and "swapped_colors not scored" in printed

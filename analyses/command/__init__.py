@@ -1,7 +1,7 @@
 """The command ``rgb-circuit``: one file per subcommand, with its arguments and its code.
 
-Shared code is here (streams, errors, exit status), in `arguments` and in `loading` (model, trials
-and task).
+Shared code is here (streams, errors, exit status), in `arguments`, in `asked` (the task) and in
+`loading` (model and trials).
 
 To add a subcommand, write a file with ``add_to`` and add its name to `SUBCOMMANDS`.
 
@@ -93,8 +93,10 @@ def _main(arguments):
     os.environ["MPLBACKEND"] = "agg"
     if not options.quiet:
         line.say("starting")
-    # Import only now that there is work to do: this takes seconds.
+    # Import only now that there is work to do.
     from rgb_circuit.running.memory import return_freed_memory
+
+    from . import asked
 
     return_freed_memory()
     # Subcommands that load a model show a line of their own; the others start to print.
@@ -113,6 +115,7 @@ def _main(arguments):
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             with _quiet(options):
                 try:
+                    asked.check(options)
                     return options.run(options) or 0
                 finally:
                     line.clear()

@@ -17,7 +17,7 @@ from rgb_circuit.loading import shape_of
 from rgb_circuit.loading.shipped import WordsNeeded, shipped_for
 from rgb_circuit.loading.sketch import sketch
 from rgb_circuit.stimuli.drawing import trials as draw_trials
-from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses, task_of
+from rgb_circuit.stimuli.tasks import DEFAULT, find, read_hypotheses, task_of
 from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
 from rgb_circuit.tables.columns_file import read_columns, sheet_of
 from rgb_circuit.tables.trials_from import Sheet, TrialsFrom
@@ -29,6 +29,7 @@ from rgb_circuit.vlm import Vlm
 from .. import study
 from . import notices
 from .arguments import option_of
+from .asked import named_task
 
 # Makes the trials for a model.
 Making: TypeAlias = Callable[[Vlm], list[Trial]]
@@ -161,7 +162,7 @@ def take_task(options: Namespace) -> Task | None:
     Raises:
         InputError: the task or the hypotheses cannot be read, or do not fit together.
     """
-    task = _named_task(options)
+    task = named_task(options)
     file = getattr(options, "hypotheses", None)
     if file is None:
         return task
@@ -178,33 +179,6 @@ def take_task(options: Namespace) -> Task | None:
         return (task or find(DEFAULT)).with_hypotheses(hypotheses)
     except InputError as error:
         raise InputError(f"{Path(file).name}: {error}") from error
-
-
-def _named_task(options):
-    if options.task is None:
-        return None
-    options.task, behind, template = options.task.partition(":template=")
-    task = named(options.task)
-    if behind:
-        # Of a task without templates nobody else says so before a model is loaded.
-        task.asked_by(template)
-        options.fix = {**options.fix, "template": template}
-    if options.trials == "published" and task.name != DEFAULT:
-        raise InputError(
-            f"--trials published is the stimulus of {find(DEFAULT).says}, and --task says "
-            f"{options.task!r}; leave one of them out"
-        )
-    if options.task.endswith(".toml"):
-        options.task = str(Path(options.task).resolve())
-    if task.draw is None and options.trials_file is None:
-        if not task.trials:
-            raise InputError(
-                f"the task {task.name!r} draws no pictures and names no file of them; give "
-                "--trials-file, or "
-                'write trials = "pairs.csv" into it'
-            )
-        options.trials_file = task.trials
-    return task
 
 
 def loaded(
@@ -307,10 +281,6 @@ def _given(options, task):
 
 def _drawn(options, task):
     """Drawn trials, or the published one."""
-    if options.trials != "published" and not (options.trials.isdecimal() and int(options.trials)):
-        raise InputError(
-            f"--trials is {options.trials!r}; give a number such as 32, or 'published'"
-        )
     task = task or find(DEFAULT)
     template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]

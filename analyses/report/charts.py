@@ -60,13 +60,18 @@ def head_map(limit: float, fraction: bool) -> Mapping:
     cells = base.mark_rect(stroke="@line", strokeWidth=0.5, cursor="pointer", invalid=None).encode(
         color=_shade(limit, fraction), opacity=alt.condition(strong, alt.value(1), alt.value(FADED))
     )
-    dark = f"{strong} && abs(datum.value) > {0.55 * limit}"
+    dark, pale = (f"{strong} && abs(datum.value) > {share * limit}" for share in (0.55, 0.2))
     names = (
         base.transform_filter("roomy")
         .mark_text(fontSize=10, cursor="pointer")
         .encode(
-            text="name:N", color=alt.condition(dark, alt.value("@onstrong"), alt.value("@quiet"))
-        )
+            text="name:N",
+            color=alt.when(dark)
+            .then(alt.value("@onstrong"))
+            .when(pale)
+            .then(alt.value("@ink"))
+            .otherwise(alt.value("@quiet")),
+        )  # fmt: skip
     )
     # In the cell's corner, to leave room for the name.
     roles = (

@@ -102,9 +102,16 @@ def _pictures(run):
                 answer=said["answer"],
                 correct=None if pd.isna(said["correct"]) else bool(said["correct"]),
                 says=run.task.conditions[condition].says,
+                means=_means(run.task, condition) if said["correct"] else "",
             )
         )
     return found
+
+
+def _means(task, condition):
+    """What the right answer stands for, where its word is the same in all trials."""
+    role = task.roles.get(task.conditions[condition].right)
+    return role.says if role and role.word else ""
 
 
 def _legend(found, arrows):
@@ -112,8 +119,9 @@ def _legend(found, arrows):
     said = []
     if any(part.heads for part in found):
         said.append(
-            "Beside a head: the share of the gap that it brings back when it alone is restored "
-            "(the gap: how far the right answer’s logit falls from the clean picture to the other)"
+            "Beside a head: the share of the gap that comes back when this one head does on the "
+            "other picture what it did on the clean one (the gap: how far the right answer’s "
+            "logit, the model’s score of it, falls between the two)"
         )
     if any(part.writes for part in found) or arrows:
         said.append("arrows: measured effects")
@@ -222,6 +230,7 @@ def _of_roles(run):
     meet = "meet every prediction of their role" if many else "meets every prediction of its role"
     said = [f"{listed(found)} {meet}"] if found else []
     said += [_undecided(standings.values()), roles.no_gap(evidence, run.task)]
+    said.append(_how_sure(run, standings.values()))
     more = " ".join(sentence(part) for part in said if part)
     lacks = [
         sentence(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
@@ -229,6 +238,19 @@ def _of_roles(run):
         if (near := standing.nearly(role))
     ]
     return _of_circuit(run, wanted, absent, found), more, *lacks
+
+
+def _how_sure(run, standings):
+    """What is between a verdict and chance; empty where nothing could be tested."""
+    states = {stands.state for stands in standings}
+    if states == {"untested"}:
+        return ""
+    heads = run.manifest["layers"] * run.manifest["heads"]
+    open_ = "; a head is open where not all is shown and nothing is refuted"
+    return (
+        f"tested on {run.n}, at a false discovery rate of 5{chr(160)}% over {heads:,} heads"
+        + open_ * ("undecided" in states)
+    )
 
 
 def _undecided(standings):
@@ -249,6 +271,8 @@ def _of_circuit(run, wanted, absent, found):
         whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
         return f"The hypothesised circuit is there in {run.name}: {whole}."
     said = ", and ".join(standing.none_is(role) for role in absent)
+    if len(wanted) == 1:
+        return f"In {run.name} {said}."
     if all(role.state == "untested" for role in absent):
         return f"No head of {run.name} can be given a role."
     if any(role.state == "refuted" for role in absent):

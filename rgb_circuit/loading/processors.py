@@ -54,8 +54,9 @@ def fitted(processor: ProcessorMixin, module: PreTrainedModel, name: str) -> Pro
     check_vision_tower(module.config, name)
     config, vision = module.config, module.config.vision_config
     pixels = _pixels(processor, vision.image_size, name)
-    extra = _class_tokens(module, pixels, name)
     strategy = config.vision_feature_select_strategy
+    made = _features(module, pixels, strategy, name)
+    extra = _class_tokens(made, strategy, vision, name)
     if strategy == "default" and not extra:
         raise InputError(
             f"vision_feature_select_strategy of {name!r} is 'default', which drops a class token, "
@@ -67,7 +68,7 @@ def fitted(processor: ProcessorMixin, module: PreTrainedModel, name: str) -> Pro
     processor.vision_feature_select_strategy = strategy
     processor.num_additional_image_tokens = extra
     _set_image_token(processor, config, name)
-    _check_counts(processor, module, pixels, name)
+    _check_counts(processor, made, pixels, config, name)
     return processor
 
 
@@ -193,11 +194,11 @@ def _features(module, pixels, strategy, name):
     return sum(len(features) for features in found.pooler_output)
 
 
-def _class_tokens(module, pixels, name):
+def _class_tokens(made, strategy, vision, name):
     """How many features the vision tower makes beside one a patch: 0 or 1."""
-    vision = module.config.vision_config
+    # The strategy "default" drops the first feature of the tower.
+    made += strategy == "default"
     side = vision.image_size // vision.patch_size
-    made = _features(module, pixels, "full", name)
     if made - side * side not in (0, 1):
         raise InputError(
             f"the vision tower of {name!r} ({vision.model_type}) makes {made} features of a "
@@ -239,11 +240,10 @@ def _token(tokenizer):
     return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
 
 
-def _check_counts(processor, module, pixels, name):
+def _check_counts(processor, made, pixels, config, name):
     side = pixels.shape[-1]
     ids = uncut(processor, [IMAGE], [Image.new("RGB", (side, side))])["input_ids"]
-    written = int((ids == module.config.image_token_id).sum())
-    made = _features(module, pixels, module.config.vision_feature_select_strategy, name)
+    written = int((ids == config.image_token_id).sum())
     if written != made:
         raise InputError(
             f"the processor of {name!r} ({type(processor).__name__}) writes {written} image tokens "

@@ -19,13 +19,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from math import isqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from transformers import PreTrainedModel, ProcessorMixin
 
 from ..errors import InputError, OneSize
 from .uncut import uncut
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
 
 # Tiles per side if pictures may have any size: as in the published experiment.
 TILES = 24

@@ -3,15 +3,20 @@ its weights, its own forwards, and attention that takes the masks of patching.""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AttentionInterface, PreTrainedModel
-from transformers.configuration_utils import PreTrainedConfig
+
+# Not its names, which load all of its modelling when they are imported; what only reads runs needs
+# none of it.
+import transformers
 
 from ..errors import InputError
 from ..programs.capture import language_model
 from .hooks import check_forwards, is_compiled
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # Attention kernels that add any mask of numbers to their scores. Others take masks of their own
 # form (flex), lengths only (flash), or pages; and a kernel that a user registered may not even be a
@@ -27,7 +32,7 @@ def check_config(config: PreTrainedConfig, name: str) -> None:
     parts = ("text_config", "vision_config", "image_token_id")
     lacking = [part for part in parts if getattr(config, part, None) is None]
     advice = "give one that does, such as llava-hf/llava-1.5-7b-hf"
-    if lacking or type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if lacking or type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         why = (
             f"no {' and no '.join(lacking)}"
             if lacking
@@ -60,13 +65,14 @@ def check_vlm(module: torch.nn.Module, name: str) -> None:
             f"{name!r} is compiled, so patching cannot reach into what it runs; give the model as "
             "it was before (what torch.compile was given)"
         )
-    if not isinstance(module, PreTrainedModel):
+    if not isinstance(module, transformers.PreTrainedModel):
         raise InputError(
             f"{name!r} is {a_kind(module)}, not a model of transformers; give the model itself, as "
             "AutoModelForImageTextToText.from_pretrained returns it"
         )
     check_config(module.config, name)
-    if not isinstance(module, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(module.config)]):
+    kind = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(module.config)]
+    if not isinstance(module, kind):
         raise InputError(
             f"{name!r} is {a_kind(module)}, which gives no logits; give the whole model, as "
             "AutoModelForImageTextToText.from_pretrained returns it"
@@ -117,7 +123,7 @@ def _check_kernel(module, name):
     that take a mask of numbers."""
     for layer in language_model(module).layers:
         kernel = getattr(getattr(layer.self_attn, "config", None), "_attn_implementation", "eager")
-        function = AttentionInterface().get(kernel)
+        function = transformers.AttentionInterface().get(kernel)
         whose = getattr(function, "__globals__", {"__name__": "transformers"})["__name__"]
         if kernel not in KERNELS or whose.split(".")[0] != "transformers":
             way_out = "eager" if kernel == "sdpa" else "sdpa"

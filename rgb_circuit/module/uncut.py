@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
-from transformers import BatchFeature, ProcessorMixin
+
+if TYPE_CHECKING:
+    from transformers import BatchFeature, ProcessorMixin
 
 # Arguments of a call override the settings of a tokenizer's files, of its backend and of a
 # processor's class, which transformers would otherwise take over from training.

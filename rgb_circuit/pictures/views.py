@@ -21,10 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image
-from transformers.models.llava_next.modeling_llava_next import (
-    get_anyres_image_grid_shape,
-    unpad_image,
-)
 
 from ..errors import FOREIGN, InputError
 from .picture import as_rgb
@@ -120,6 +116,12 @@ def _of_pieces(model, pixels, size):
         pixels: (1 + pieces, 3, side, side).
         size: of the picture, (height, width).
     """
+    # A model of such pictures has loaded these; what has none would load all of torch for them.
+    from transformers.models.llava_next.modeling_llava_next import (
+        get_anyres_image_grid_shape,
+        unpad_image,
+    )
+
     whole = _of_one(model, pixels[0])
     down, across = get_anyres_image_grid_shape(
         size, model.config.image_grid_pinpoints, pixels.shape[-1]

@@ -18,15 +18,18 @@ from __future__ import annotations
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..errors import FOREIGN, InputError, first_line
 from ..module.layout import Layout
 from ..module.modules import vocabulary_of
 from ..running.execute import one_at_a_time
 from .inputs import inputs_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 GREY = (128, 128, 128)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
-from transformers import ProcessorMixin
 
 from ..conversation.answers import ends, once_begun
 from ..module.layout import Layout
 from ..module.uncut import uncut
 from ..running.execute import one_at_a_time
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
 
 
 def inputs_of(

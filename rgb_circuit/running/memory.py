@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 if TYPE_CHECKING:
     from ..vlm import Vlm
@@ -181,6 +180,9 @@ def _given(model, share):
 def _free(model):
     """The free bytes of the fullest device, less those that weights will take that are not loaded
     yet."""
+    # The command sets up its memory before it knows whether it needs torch.
+    import torch
+
     parameters = [*model.nnsight._module.parameters()]
     devices = {
         one.device if one.device.type != "meta" else model.nnsight.device for one in parameters

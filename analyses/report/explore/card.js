@@ -109,10 +109,17 @@ export async function copyLink(address, says) {
   setTimeout(() => (says.textContent = ""), copied ? 2000 : 20000);
 }
 
+// The head that is typed into a box, NaN where there is none; what is beside the box then says so.
+export function numberIn(box, says) {
+  const text = box.value.trim(), number = numberOf(text), unknown = Number.isNaN(number) && text !== "";
+  box.setAttribute("aria-invalid", String(unknown));
+  says.textContent = unknown ? `No head ${text} here: they go from 0.0 to ${nameOf(data.layers * data.heads - 1)}.` : "";
+  return number;
+}
+
 function goTo(event) {
-  const number = numberOf(event.target.value.trim()), known = !Number.isNaN(number);
-  event.target.setAttribute("aria-invalid", String(!known && event.target.value !== ""));
-  if (known) chooseHead(nameOf(number));
+  const number = numberIn(event.target, $("explore-go-says"));
+  if (!Number.isNaN(number)) chooseHead(nameOf(number));
 }
 
 export function connectCard() {

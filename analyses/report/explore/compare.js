@@ -30,15 +30,15 @@ function linkTo(name) {
 
 // A head of the run that is shown, under a title, with those of its predictions that are compared.
 export async function cardOf(number, claims, called) {
-  const card = made("div", "", "card"), { role, kind, says } = verdictOf(number);
+  const card = made("div", "", "card"), { role, kind, says, spared } = verdictOf(number);
   const title = made("h4"), facts = made("dl", "", "facts");
   title.append(called, " ", made("span", role, kind));
   tellFacts(facts, number);
   const chips = made("p");
   chips.append(...data.predictions.filter((one) => claims.has(one.name)).map((one) => {
     const [word, color, sign] = one.void ? ["not tested", "quiet", "–"] : STATES[one.states[number]];
-    const chip = made("span", `${one.name} ${sign}`, `chip ${color}`);
-    chip.title = `${word}: ${one.says}`;
+    const instead = spared(one.name), chip = made("span", `${one.name} ${sign}`, `chip ${instead ? "quiet" : color}`);
+    chip.title = `${word}: ${one.says}${instead ? `; ${instead} holds in its place` : ""}`;
     return chip;
   }));
   const picture = await seenBy(number);

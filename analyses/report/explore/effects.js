@@ -1,12 +1,13 @@
 // What restoring a head does, what it writes, and whom it works through.
 
-import { $, room } from "./elements.js";
+import { $, isSeen, room } from "./elements.js";
 import { signed, measured, share } from "./numbers.js";
 import { data, state } from "./state.js";
 import { sweepOf, valueOf, shownOf, ends, said, restored } from "./heads.js";
 import { draw, reaching } from "./charts.js";
 
 export function drawEffects(number) {
+  if (!isSeen("explore-effects")) return;
   const words = new Set(data.maps.map((map) => map.role));
   const rows = data.maps.map((map) => {
     const [value, low, high] = ends(map, number).map((one) => valueOf(map, one));
@@ -29,7 +30,7 @@ export function drawEffects(number) {
 export function drawWrites(number) {
   const why = data.writes.why_not;
   $("explore-writes-none").textContent = why ? `Not measured: ${why}.` : "";
-  if (why) return;
+  if (why || !isSeen("explore-writes")) return;
   const rows = data.writes.words.map((word) => {
     const [value, low, high] = ends(word, number);
     return { role: word.role, value, low: low ?? value, high: high ?? value, says: measured(value, low, high) };
@@ -47,5 +48,5 @@ export function drawPaths() {
   $("explore-paths").hidden = !rows.length;
   $("explore-paths-none").textContent = rows.length ? "" : data.paths.why_not ? `Not measured: ${data.paths.why_not}.`
     : `Not measured for this head: only from ${data.senders} to ${data.receivers}.`;
-  return rows.length ? draw("paths", { paths: shown }, {}, { width: room("explore-paths") - 130, height: { step: 20 } }) : null;
+  return rows.length && isSeen("explore-paths") ? draw("paths", { paths: shown }, {}, { width: room("explore-paths") - 130, height: { step: 20 } }) : null;
 }

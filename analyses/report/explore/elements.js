@@ -9,6 +9,9 @@ export async function unpacked(id) {
 
 export const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+// On a phone some of a head's cards are in its sheet alone.
+export const isSeen = (id) => $(id).closest(".card").offsetParent !== null;
+
 export const room = (id) => Math.max(140, Math.floor($(id).clientWidth));
 
 export function made(tag, text = "", kind = "") {

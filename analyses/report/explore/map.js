@@ -45,6 +45,12 @@ function rank(map) {
     : state.fade ? `No head is shown to do anything${that} here.` : `No head does anything${that} here.`;
 }
 
+// A column that is taller than the window stays with its lower end in sight, without a scroll bar of its own.
+export function keepInSight() {
+  const column = $("explore-map").parentElement;
+  column.style.top = `${Math.min(16, innerHeight - column.offsetHeight - 16)}px`;
+}
+
 export function chooseMap(part) {
   const map = data.maps[state.map], wanted = { ...map, ...part };
   const same = (one, names) => names.every((name) => one[name] === wanted[name]);

@@ -5,7 +5,7 @@ import { $, unpacked, made } from "./elements.js";
 import { begin, color, data, hold, state } from "./state.js";
 import { nameOf, numberOf } from "./heads.js";
 import { address, choose, showWith, stateFrom } from "./address.js";
-import { drawMap, chooseMap } from "./map.js";
+import { drawMap, chooseMap, keepInSight } from "./map.js";
 import { drawEffects, drawWrites, drawPaths } from "./effects.js";
 import { drawLooks } from "./looks.js";
 import { tellHead } from "./predictions.js";
@@ -31,6 +31,7 @@ export function show() {
     await tellCompare();
     markRow();
     await drawMap();
+    keepInSight();
     await drawLooks(number);
     await tellSteer();
     await drawEffects(number);

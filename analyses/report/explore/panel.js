@@ -1,6 +1,7 @@
 // The panel about one head: it comes into view when a head is chosen, on a phone as a sheet.
 
 import { $ } from "./elements.js";
+import { state } from "./state.js";
 import { choose } from "./address.js";
 
 const phone = matchMedia("(max-width: 40rem)");
@@ -14,6 +15,8 @@ export function chooseHead(name) {
 function reveal() {
   const panel = $("explore-panel"), box = panel.getBoundingClientRect();
   if (phone.matches) {
+    // The page keeps the room that the panel had, so that nobody is elsewhere below the sheet.
+    if (!panel.classList.contains("sheet")) panel.parentElement.style.paddingBottom = `${box.height}px`;
     panel.classList.add("sheet");
     panel.scrollTop = 0;
     return $("explore-close").focus({ preventScroll: true });
@@ -23,10 +26,12 @@ function reveal() {
 
 export function closeSheet() {
   $("explore-panel").classList.remove("sheet");
+  $("explore-panel").parentElement.style.paddingBottom = "";
 }
 
 export function connectPanel() {
   $("explore-close").onclick = closeSheet;
+  $("explore-more").onclick = () => chooseHead(state.head);
   phone.addEventListener("change", closeSheet);
   addEventListener("keydown", (event) => event.key === "Escape" && closeSheet());
 }

@@ -7,6 +7,13 @@ import { roleOf } from "./heads.js";
 
 export const STATES = { h: ["holds", "yes", "✓"], r: ["refuted", "no", "✗"], u: ["undecided", "quiet", "?"] };
 
+// What holds of a head in place of a prediction, where one of the same slot of a role does.
+function sparedBy(number, name) {
+  const holds = (other) => data.predictions.some((one) => one.name === other && one.states[number] === "h");
+  const slot = Object.values(data.asked).flat().find((some) => some.includes(name) && some.some(holds));
+  return holds(name) ? null : slot?.find(holds) ?? null;
+}
+
 // What a head is, in words: its role, what it meets of it, and the roles whose predictions are its own.
 export function verdictOf(number) {
   const role = roleOf(number);
@@ -24,24 +31,26 @@ export function verdictOf(number) {
   else if (data.roles && data.predictions.every((one) => one.void)) says = "None of its predictions could be tested.";
   else if (data.roles) {
     const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];
-    says = best[0] ? `It meets ${held(best[1])}, more of no other role.` : "It meets no prediction of a role.";
+    const left = data.predictions.filter((one) => !one.void && one.states[number] === "u").length;
+    says = best[0] ? `It meets ${held(best[1])}, more of no other role.`
+      : `It is shown to meet no prediction of a role${left ? `; ${left} ${left > 1 ? "are" : "is"} undecided` : ""}.`;
   }
   return {
     role: role === "none" ? "no role shown" : role, kind: role === "none" || role === "not tested" ? "pill quiet" : "pill",
-    says, met, open: own.length ? own : Object.keys(data.asked).slice(0, 1),
+    says, met, spared: (name) => sparedBy(number, name), open: own.length ? own : Object.keys(data.asked).slice(0, 1),
   };
 }
 
 export function tellHead(number) {
-  const { role, kind, says, met, open } = verdictOf(number);
+  const { role, kind, says, met, spared, open } = verdictOf(number);
   $("explore-head").textContent = `Head ${state.head}`;
   Object.assign($("explore-role"), { textContent: role, className: kind });
   $("explore-head-says").textContent = says;
-  tellPredictions(number, open, met);
+  tellPredictions(number, open, met, spared);
 }
 
 // The predictions of its own role open, those of every other role folded, each once.
-function tellPredictions(number, open, met) {
+function tellPredictions(number, open, met, spared) {
   const told = new Set(), all = data.predictions.map((one) => one.name);
   const names = [...open, ...Object.keys(data.asked).filter((name) => !open.includes(name))];
   const groups = names.map((name) => [name, data.asked[name].flat().filter((one) => all.includes(one) && !told.has(one) && told.add(one))]);
@@ -52,21 +61,22 @@ function tellPredictions(number, open, met) {
     if (name) summary.append(made("span", ` ${met(name)} of ${data.asked[name].length} hold`, "quiet"));
     details.open = open.includes(name);
     const body = table.appendChild(made("tbody"));
-    body.append(...data.predictions.filter((one) => some.includes(one.name)).map((one) => rowOf(one, number, details.open)));
+    body.append(...data.predictions.filter((one) => some.includes(one.name)).map((one) => rowOf(one, number, details.open, spared(one.name))));
     details.append(summary, table);
     return details;
   }));
 }
 
-function rowOf(one, number, own) {
+function rowOf(one, number, own, instead) {
   const row = made("tr"), [word, kind, sign] = one.void ? ["not tested", "quiet", "–"] : STATES[one.states[number]];
   if (own) row.className = "asked";
-  row.append(made("th", one.name), made("td", `${sign} ${word}`, own ? kind : kind === "no" ? "quiet" : kind));
+  row.append(made("th", one.name), made("td", `${sign} ${word}`, (own && !instead) || kind !== "no" ? kind : "quiet"));
   const three = [one.effect[number], one.ci_low[number], one.ci_high[number]], fraction = one.restored_fraction[number];
   const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n"), part = measured(fraction, null, null, " %");
   if (fraction !== null && !["0", "≈ 0"].includes(part)) effect.append(made("span", ` (${part})`, "quiet"));
   const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
   says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} ${data.observations}` : ""}`, "quiet"));
+  if (instead) says.append(made("span", ` · ${instead} holds in its place`, "quiet"));
   row.append(effect, says);
   return row;
 }

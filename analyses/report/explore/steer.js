@@ -93,7 +93,7 @@ export async function tellSteer() {
     ({ text, pressed: gaze.edit === edit, change: { edit } })));
   options($("steer-trial"), trials.map((_, number) => number), state.steer.trial, (number) => trials[number].trial);
   $("steer-pull").hidden = !look;
-  $("steer-how").textContent = look ? "Move over the picture; click to stay there." : "Click the picture to make them look there.";
+  $("steer-how").textContent = look ? "Move over the picture; click or tap to stay there." : "Click or tap the picture to make them look there.";
   Object.assign($("steer-bias"), { max: at.biases.length - 1, value: gaze.bias });
   $("steer-bias").setAttribute("aria-valuetext", biasText(at.biases[gaze.bias]));
   $("steer-bias-says").textContent = biasText(at.biases[gaze.bias]);
@@ -123,8 +123,8 @@ function veil(gaze) {
   const random = gaze.turned.some((one) => one.name === "random") && gaze.name !== "random";
   $("steer-says").textContent = gaze.edit !== "look" ? ""
     : gaze.turned.some((one) => one.name === gaze.name)
-      ? `Turned to each of the ${gaze.places} places, ${called(gaze, gaze.name)} change${many(gaze.name) ? "" : "s"} the answer at ${count(gaze.name)} (clear here)` +
-        `${random ? `; ${called(gaze, "random")} of the same layer${many("random") ? "s" : ""} at ${count("random")}` : ""}.` : "";
+      ? `Turned to each of the ${gaze.places} places, ${called(gaze, gaze.name)} change${many(gaze.name) ? "" : "s"} the answer at ${changed.some(Boolean) ? `${count(gaze.name)} (clear here)` : "none"}` +
+        `${random ? `; ${called(gaze, "random")} of the same layer${many("random") ? "s" : ""} at ${count("random") || "none"}` : ""}.` : "";
 }
 
 // The rows of bars, once for a picture.

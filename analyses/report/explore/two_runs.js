@@ -7,7 +7,7 @@ import { nameOf, numberOf, said, shownOf, bySize } from "./heads.js";
 import { measured, brief } from "./numbers.js";
 import { verdictOf } from "./predictions.js";
 import { cardOf } from "./compare.js";
-import { copyLink, csvOf, download, escaped, pngOf, rowsOf } from "./card.js";
+import { copyLink, csvOf, download, escaped, numberIn, pngOf, rowsOf } from "./card.js";
 
 // Of each run its numbers and its state; what is seen of both.
 let sides = [], differences = [], seen = { head: null, trial: null, condition: null };
@@ -166,8 +166,7 @@ function connect() {
   $("two-trial").onchange = (event) => look({ trial: event.target.value });
   $("two-go").onchange = (event) => {
     take(sides[0]);
-    const number = numberOf(event.target.value.trim());
-    event.target.setAttribute("aria-invalid", String(Number.isNaN(number) && event.target.value !== ""));
+    const number = numberIn(event.target, $("two-go-says"));
     if (!Number.isNaN(number)) look({ head: nameOf(number) });
   };
   addEventListener("click", (event) => {
