@@ -148,7 +148,7 @@ class BruteForce:
 
         def entering(index):
             def hook(module, arguments):
-                # Add what the model adds here in this run instead of in the clean one.
+                # Replace what this run adds after the previous layer by the mixture of both runs.
                 stream = between[0] if index == 0 else arguments[0] + between[index] - mine[index]
                 return (stream, *arguments[1:])
 

@@ -77,7 +77,7 @@ def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
 
 
 def _blur(frame, rng):
-    """Add the same noise to effects and their intervals, small enough that almost nothing is
+    """Add the same noise to effects and their intervals, and widen these, so that almost nothing is
     shown."""
     effect = next((name for name in ("effect", "direct_effect") if name in frame), None)
     if effect is None:
