@@ -43,10 +43,10 @@ def check_folder(options: Namespace) -> None:
     """
     if options.folder is None:
         return
-    given = [name for name, default in options.drawn.items() if getattr(options, name) != default]
-    if given:
+    chosen = [name for name, default in options.drawn.items() if getattr(options, name) != default]
+    if chosen:
         raise InputError(
-            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model "
+            f"--{chosen[0].replace('_', '-')} and the folder {options.folder} both say which model "
             "and trials; leave one of them out"
         )
     recorded_run(options.folder)
@@ -115,27 +115,27 @@ def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, l
     Raises:
         InputError: as `model_and_trials`, or two tasks with the same name and template.
     """
-    found: dict[str, tuple[Namespace, Task]] = {}
+    by_name: dict[str, tuple[Namespace, Task]] = {}
     usual = options.fix.get("template", PLAIN)
     for text in options.tasks:
-        own = Namespace(**{**vars(options), "task": text})
-        task = take_task(own)
+        task_options = Namespace(**{**vars(options), "task": text})
+        task = take_task(task_options)
         assert task is not None, "one is named"
-        asked = own.fix.get("template", PLAIN)
-        name = task.name if asked == usual else f"{task.name}:{asked}"
-        if name in found:
+        template = task_options.fix.get("template", PLAIN)
+        name = task.name if template == usual else f"{task.name}:{template}"
+        if name in by_name:
             raise InputError(
                 f"--task names {name!r} twice; name each task once, ask it in another way with "
                 f"--task {task.name}:template=NAME, or give one of the two another name"
             )
-        found[name] = own, task
+        by_name[name] = task_options, task
     prepared = {
-        name: _of_task(name, partial(_as_options_say, own, task))
-        for name, (own, task) in found.items()
+        name: _of_task(name, partial(_as_options_say, task_options, task))
+        for name, (task_options, task) in by_name.items()
     }
     model = loaded(options, [words for one in prepared.values() for words in one.needed])
     return model, {
-        name: (found[name][0], _of_task(name, partial(one.make, model)))
+        name: (by_name[name][0], _of_task(name, partial(one.make, model)))
         for name, one in prepared.items()
     }
 
@@ -203,9 +203,9 @@ def loaded(
         check_heads(shape_of(options.model, options.revision), heads)
     if grid is None or options.tiles is not None:
         return _loaded(options)
-    own = Namespace(**{**vars(options), "tiles": grid})
+    with_grid = Namespace(**{**vars(options), "tiles": grid})
     try:
-        model = _loaded(own)
+        model = _loaded(with_grid)
     except OneSize:
         return _loaded(options)
     options.tiles = grid

@@ -61,8 +61,8 @@ def _undrawable(model, trials):
 
 def _print_changed(model, trials):
     """Print which pictures the model sees cropped, padded or stretched."""
-    every = dict.fromkeys(size for trial in trials for size in trial.sizes.values())
-    fits = {size: fit(model, size) for size in every}
+    sizes = dict.fromkeys(size for trial in trials for size in trial.sizes.values())
+    fits = {size: fit(model, size) for size in sizes}
     for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
         changed = {
             trial.name: size for trial in trials for size in trial.sizes.values() if how(fits[size])
@@ -96,10 +96,10 @@ def _proportion(fit):
 
 def _print_alike(model, trials):
     """Print the pairs of pictures that are the same, or look the same to the model."""
-    for ((first, second), same), names in _alike(model, trials).items():
-        some = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
-        pictures = f"the pictures {first!r} and {second!r} of {some}"
-        if same:
+    for ((first, second), same_picture), names in _alike(model, trials).items():
+        which = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        pictures = f"the pictures {first!r} and {second!r} of {which}"
+        if same_picture:
             print(f"No difference between {pictures}: they are the same picture")
         else:
             print(

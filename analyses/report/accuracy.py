@@ -72,13 +72,13 @@ def named_words(played: pd.DataFrame) -> dict[str, str]:
     # Right word → each accepted word in lower case → its spellings.
     accepted: dict[str, dict[str, set[str]]] = {}
     for word, several in both.dropna().drop_duplicates().itertuples(index=False):
-        own = accepted.setdefault(word.casefold(), {})
-        for one in several.split(" / "):
-            own.setdefault(one.casefold(), set()).add(one)
+        spellings = accepted.setdefault(word.casefold(), {})
+        for spelling in several.split(" / "):
+            spellings.setdefault(spelling.casefold(), set()).add(spelling)
     named = {}
-    for word, own in accepted.items():
-        said = [_spelled(written, folded) for folded, written in own.items()]
-        named[word] = " / ".join([*said[:MOST_WORDS], *["…"] * (len(said) > MOST_WORDS)])
+    for word, spellings in accepted.items():
+        words = [_spelled(written, folded) for folded, written in spellings.items()]
+        named[word] = " / ".join([*words[:MOST_WORDS], *["…"] * (len(words) > MOST_WORDS)])
     return named
 
 
@@ -94,9 +94,9 @@ def constant(played: pd.DataFrame) -> str:
         played: rows of `rgb_circuit.play`.
     """
     scored = played[played["correct"].notna()]
-    said = scored["answer"].str.casefold().unique()
+    answers = scored["answer"].str.casefold().unique()
     differ = scored["expected"].str.casefold().nunique() > 1
-    return str(scored["answer"].iloc[0]) if differ and len(said) == 1 else ""
+    return str(scored["answer"].iloc[0]) if differ and len(answers) == 1 else ""
 
 
 def by_trial(played: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
@@ -119,22 +119,24 @@ def by_trial(played: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
     seen = {(str(row["trial"]), str(row["condition"])): row for row in played.to_dict("records")}
     rows = []
     for trial in trials:
-        own = {
+        answers = {
             condition: row
             for condition in trial.images
             if (row := seen.get((trial.name, condition)))
         }
-        scored = [bool(row["correct"]) for row in own.values() if not pd.isna(row["correct"])]
+        scored = [bool(row["correct"]) for row in answers.values() if not pd.isna(row["correct"])]
         right = trial.expected.get("clean")
-        changed = [name for name, role in trial.expected.items() if name in own and role != right]
-        about = dict(trial=trial.name, cluster=trial.cluster, right=sum(scored), n=len(scored))
-        about |= dict(changed=len(changed), flips=None, gap=np.nan, has_gap=None)
-        if right is not None and changed and "clean" in own:
-            fallen = np.mean([_ahead(own[name], trial, right) for name in changed])
-            about["flips"] = all(bool(own[name]["correct"]) for name in ("clean", *changed))
-            gap = _ahead(own["clean"], trial, right) - fallen
-            about |= dict(gap=gap, has_gap=bool(gap >= LEAST_GAP))
-        rows.append(about)
+        changed = [
+            name for name, role in trial.expected.items() if name in answers and role != right
+        ]
+        entry = dict(trial=trial.name, cluster=trial.cluster, right=sum(scored), n=len(scored))
+        entry |= dict(changed=len(changed), flips=None, gap=np.nan, has_gap=None)
+        if right is not None and changed and "clean" in answers:
+            fallen = np.mean([_ahead(answers[name], trial, right) for name in changed])
+            entry["flips"] = all(bool(answers[name]["correct"]) for name in ("clean", *changed))
+            gap = _ahead(answers["clean"], trial, right) - fallen
+            entry |= dict(gap=gap, has_gap=bool(gap >= LEAST_GAP))
+        rows.append(entry)
     return pd.DataFrame(rows).astype({"flips": "boolean", "has_gap": "boolean"})
 
 
@@ -172,21 +174,21 @@ def accuracy(
     """
     guessed = chance(played, task)
     scored = played[played["correct"].notna()].astype({"condition": str, "trial": str})
-    of, clusters = {trial.name: trial for trial in trials}, named_clusters(trials, task)
+    by_name, clusters = {trial.name: trial for trial in trials}, named_clusters(trials, task)
     scored["cluster"] = scored["trial"].map(clusters)
     rows = [_row("all", "", scored, guessed)] if len(scored) else []
     rows += [
-        _row("picture", level, some, guessed)
-        for level, some in scored.groupby("condition", sort=False)
+        _row("picture", level, group, guessed)
+        for level, group in scored.groupby("condition", sort=False)
     ]
     words = scored["expected"].str.casefold()
     named = named_words(played)
-    rows += [_row("answer", named[word], some, guessed) for word, some in scored.groupby(words)]
+    rows += [_row("answer", named[word], group, guessed) for word, group in scored.groupby(words)]
     for factor in dict.fromkeys(factor for trial in trials for factor in trial.strata):
-        levels = scored["trial"].map(lambda name, factor=factor: of[name].strata.get(factor))
+        levels = scored["trial"].map(lambda name, factor=factor: by_name[name].strata.get(factor))
         rows += [
-            _row(f"stratum {factor}", str(level), some, guessed)
-            for level, some in scored.groupby(levels)
+            _row(f"stratum {factor}", str(level), group, guessed)
+            for level, group in scored.groupby(levels)
         ]
     each = by_trial(played, trials)
     if len(flips := each["flips"].dropna()):
@@ -202,7 +204,7 @@ def accuracy(
         )
     clusters = each[(each["cluster"] != "") & (each["n"] > 0)].groupby("cluster")
     if len(clusters) and clusters.size().max() > 1:
-        whole = [bool((some["right"] == some["n"]).all()) for _, some in clusters]
+        whole = [bool((group["right"] == group["n"]).all()) for _, group in clusters]
         rows.append(
             _counted(
                 "group", sum(whole), len(whole), float((guessed ** clusters["n"].sum()).mean())
@@ -221,9 +223,9 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby(
         "by", sort=False
     ):
-        said = [f"{row.level}: {row.right} of {row.n}" for row in rows.itertuples()]
-        more = f", and {len(said) - MOST_PRINTED} more" if len(said) > MOST_PRINTED else ""
-        yield f"    by {by}: {', '.join(said[:MOST_PRINTED])}{more}"
+        counts = [f"{row.level}: {row.right} of {row.n}" for row in rows.itertuples()]
+        more = f", and {len(counts) - MOST_PRINTED} more" if len(counts) > MOST_PRINTED else ""
+        yield f"    by {by}: {', '.join(counts[:MOST_PRINTED])}{more}"
     for row in table[table["by"].isin(["flips", "group"])].itertuples():
         what = {
             "flips": "trials flip: right on the clean picture, and on those with another answer",
@@ -260,8 +262,8 @@ def _ahead(row, trial, role):
 
 def _row(by, level, rows, guessed):
     once = rows.drop_duplicates("trial")["cluster"]
-    found = _counted(by, int(rows["correct"].sum()), len(rows), guessed, _once(once))
-    return found | dict(level=level, constant=constant(rows))
+    counts = _counted(by, int(rows["correct"].sum()), len(rows), guessed, _once(once))
+    return counts | dict(level=level, constant=constant(rows))
 
 
 def _once(clusters):

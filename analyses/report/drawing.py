@@ -74,9 +74,9 @@ def drawing(
     writers = [box for box in boxes if box.part.writes]
     drawn += [_to_answer(box, boxes, top, tip) for box in writers]
     body = [*drawn, *(_box(box, linked) for box in boxes), _answer(answer, top)]
-    said = "; ".join(_said(part) for part in parts)
+    description = "; ".join(_said(part) for part in parts)
     return Markup(
-        f'<svg class="circuit" role="group" aria-label="{escape(said)}" '
+        f'<svg class="circuit" role="group" aria-label="{escape(description)}" '
         f'viewBox="0 0 {WIDTH} {top + 36:.0f}">'
         f'<defs><marker id="{tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
         'markerHeight="8" orient="auto" markerUnits="userSpaceOnUse">'
@@ -172,7 +172,7 @@ def _within(box):
 def _to_answer(box, boxes, top, tip):
     """An arrow from a box to the answer: straight down, or around the boxes in between, so that it
     does not seem to go through them."""
-    between = [other for other in boxes if other.top > box.top]
+    between = [lower for lower in boxes if lower.top > box.top]
     sides = [at for one in between for at in (one.left - GAP / 2, one.left + one.width + GAP / 2)]
     free = [at for at in sides if 0 < at < WIDTH and not any(_is_over(at, one) for one in between)]
     if not free:

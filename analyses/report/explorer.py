@@ -107,10 +107,10 @@ def _maps(run, places):
     for key, rows in run.frames["sweeps"].groupby(keys, observed=True, sort=False):
         gap = _number(rows["gap"].iloc[0])
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(zip(keys, map(str, key)), gap=gap)
-        one |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
-        one |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
-        maps.append(one)
+        entry = dict(zip(keys, map(str, key)), gap=gap)
+        entry |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
+        entry |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
+        maps.append(entry)
     return maps
 
 
@@ -130,9 +130,9 @@ def _panels(run, maps):
 def _limit(maps, fraction):
     """The largest value of some maps, as in the figures."""
     values = [
-        abs(effect) / (one["gap"] if fraction else 1)
-        for one in maps
-        for effect in one["effect"]
+        abs(effect) / (entry["gap"] if fraction else 1)
+        for entry in maps
+        for effect in entry["effect"]
         if effect is not None
     ]
     return max(float(f"{max(values, default=0):.2g}"), LEAST_LIMIT if fraction else 0) or 1.0
@@ -150,22 +150,22 @@ def _predictions(run, places):
     if "evidence" not in run.frames:
         return dict(predictions=[], asked={})
     columns = ["effect", "ci_low", "ci_high", "restored_fraction", "trials_to_decide"]
-    found = []
+    predictions = []
     for name, rows in run.frames["evidence"].groupby("prediction", sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(
+        entry = dict(
             name=name,
             says=run.task.says_of_predictions.get(name, ""),
             expected=in_words(rows["expected"].iloc[0]),
         )
-        one |= dict(
+        entry |= dict(
             void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0]
         )
-        one |= dict(states="".join(state[0] for state in rows["state"]))
-        found.append(one | {column: _list(rows[column]) for column in columns})
+        entry |= dict(states="".join(state[0] for state in rows["state"]))
+        predictions.append(entry | {column: _list(rows[column]) for column in columns})
     # Each prediction with those that may replace it.
-    asked = {hypothesis.name: hypothesis.slots for hypothesis in run.task.hypotheses}
-    return dict(predictions=found, asked=asked)
+    slots = {hypothesis.name: hypothesis.slots for hypothesis in run.task.hypotheses}
+    return dict(predictions=predictions, asked=slots)
 
 
 def _writes(run, places):
@@ -175,8 +175,8 @@ def _writes(run, places):
     words = []
     for role, rows in frame.groupby("role", observed=True, sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = {name: _list(rows[name]) for name in ("direct_effect", "ci_low", "ci_high")}
-        words.append(dict(role=str(role), effect=one.pop("direct_effect"), **one))
+        numbers = {name: _list(rows[name]) for name in ("direct_effect", "ci_low", "ci_high")}
+        words.append(dict(role=str(role), effect=numbers.pop("direct_effect"), **numbers))
     return dict(words=words, n=int(frame["n"].iloc[0]))
 
 
@@ -189,10 +189,10 @@ def _paths(run):
     for name in ("composition", "mediation"):
         frame = run.frames[name]
         for row in frame[frame["role"].isin(run.task.mediated[:1])].to_dict("records"):
-            one = dict(sender=f"{row['sender_layer']}.{row['sender_head']}", receiver=None)
+            path = dict(sender=f"{row['sender_layer']}.{row['sender_head']}", receiver=None)
             if name == "composition":
-                one["receiver"] = f"{row['receiver_layer']}.{row['receiver_head']}"
-            rows.append(one | {column: _number(row[column]) for column in columns})
+                path["receiver"] = f"{row['receiver_layer']}.{row['receiver_head']}"
+            rows.append(path | {column: _number(row[column]) for column in columns})
     return dict(rows=rows)
 
 
@@ -215,7 +215,7 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
     frame, shown = run.frames["looks"], run.frames["stimuli"].set_index(["trial", "condition"])
     heads = run.manifest["layers"] * run.manifest["heads"]
     marked = _marked(run)
-    about, blobs, left_out, size = [], [], [], 0
+    pictures, blobs, left_out, size = [], [], [], 0
     for (trial, condition), rows in frame.groupby(
         ["trial", "condition"], observed=True, sort=False
     ):
@@ -241,33 +241,35 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         size += len(blob)
         png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
         expected, tile = shown.loc[(trial, condition), "expected"], marked.get((trial, condition))
-        one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
-        one |= dict(crisp=is_crisp(png), tokens=says[~unplaced].tolist())
-        one |= dict(expected=None if pd.isna(expected) else expected)
+        picture = dict(
+            trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance
+        )
+        picture |= dict(crisp=is_crisp(png), tokens=says[~unplaced].tolist())
+        picture |= dict(expected=None if pd.isna(expected) else expected)
         place = tile or (run.tiles[trial] if run.task.place else None)
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
-        one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
-        one |= dict(image=tiles.shape[1] + int(unplaced.sum()), on_picture=_list(on_picture))
+        picture |= dict(tiles=tiles.shape[1], columns=columns, place=place)
+        picture |= dict(image=tiles.shape[1] + int(unplaced.sum()), on_picture=_list(on_picture))
         on_view = _list(tiles.sum(1)) if run.views > 1 else None
-        about.append(one | dict(on_view=on_view, on_tile=on_tile))
+        pictures.append(picture | dict(on_view=on_view, on_tile=on_tile))
         blobs.append(blob)
     if left_out:
-        some = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
-        return about, blobs, f"where heads look on {some} is in looks.parquet"
-    return about, blobs, ""
+        which = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
+        return pictures, blobs, f"where heads look on {which} is in looks.parquet"
+    return pictures, blobs, ""
 
 
 def _marked(run):
     """(trial, condition) → the marked tile of that picture, or None."""
-    found: dict[tuple, tuple[int, int] | None] = {}
+    marked: dict[tuple, tuple[int, int] | None] = {}
     if not run.task.place:
-        return found
+        return marked
     for trial, rows in run.frames["stimuli"].groupby("trial", observed=True, sort=False):
         images = {row.condition: opened(row.png) for row in rows.itertuples()}
         tiles = marked_tiles(images, run.tiles.get(trial), run.manifest["grid"])
-        found |= {(trial, condition): tile for condition, tile in tiles.items()}
-    return found
+        marked |= {(trial, condition): tile for condition, tile in tiles.items()}
+    return marked
 
 
 def _steps(attention, chance):

@@ -90,22 +90,22 @@ def _pictures(run):
         changed = [run.task.corrupted]
     played = run.frames["play"]
     played = played[played["trial"] == shown["trial"].iloc[0]].set_index("condition")
-    shown, found = shown.loc[["clean", *changed[:1]]], []
+    shown, pictures = shown.loc[["clean", *changed[:1]]], []
     for picture, (condition, row) in zip(shown_pictures(shown, run), shown.iterrows()):
-        said = played.loc[condition] if condition in played.index else NOT_PLAYED
-        found.append(
+        answered = played.loc[condition] if condition in played.index else NOT_PLAYED
+        pictures.append(
             picture
             | dict(
                 trial=row["trial"],
                 asked=question_of(row["prompt"], run.manifest.get("template") or TEMPLATE)
                 or row["prompt"],
-                answer=said["answer"],
-                correct=None if pd.isna(said["correct"]) else bool(said["correct"]),
+                answer=answered["answer"],
+                correct=None if pd.isna(answered["correct"]) else bool(answered["correct"]),
                 says=run.task.conditions[condition].says,
-                means=_means(run.task, condition) if said["correct"] else "",
+                means=_means(run.task, condition) if answered["correct"] else "",
             )
         )
-    return found
+    return pictures
 
 
 def _means(task, condition):
@@ -116,18 +116,18 @@ def _means(task, condition):
 
 def _legend(found, arrows):
     """The meaning of the numbers and lines that the drawing has."""
-    said = []
+    meanings = []
     if any(part.heads for part in found):
-        said.append(
+        meanings.append(
             "Beside a head: the share of the gap that comes back when this one head does on the "
             "other picture what it did on the clean one (the gap: how far the right answer’s "
             "logit, the model’s score of it, falls between the two)"
         )
     if any(part.writes for part in found) or arrows:
-        said.append("arrows: measured effects")
+        meanings.append("arrows: measured effects")
     if any(part.state != "shown" for part in found):
-        said.append("dashed: not shown of any head")
-    return sentence("; ".join(said)) if said else ""
+        meanings.append("dashed: not shown of any head")
+    return sentence("; ".join(meanings)) if meanings else ""
 
 
 def _made(manifest):
@@ -215,7 +215,7 @@ def _of_roles(run):
     role."""
     evidence = run.frames["evidence"]
     standings = standing.standings(evidence, run.task)
-    found = [
+    in_words = [
         f"{len(shown.heads)} {standing.a(shown.hypothesis, len(shown.heads))} "
         f"({', '.join(str(Head(*head)) for head in shown.heads)})"
         for shown in standings.values()
@@ -226,18 +226,18 @@ def _of_roles(run):
     absent = sorted(
         (role for role in wanted if not role.heads), key=lambda role: role.state != "refuted"
     )
-    many = len(found) > 1 or any(len(stands.heads) > 1 for stands in standings.values())
+    many = len(in_words) > 1 or any(len(stands.heads) > 1 for stands in standings.values())
     meet = "meet every prediction of their role" if many else "meets every prediction of its role"
-    said = [f"{listed(found)} {meet}"] if found else []
-    said += [_undecided(standings.values()), roles.no_gap(evidence, run.task)]
-    said.append(_how_sure(run, standings.values()))
-    more = " ".join(sentence(part) for part in said if part)
+    sentences = [f"{listed(in_words)} {meet}"] if in_words else []
+    sentences += [_undecided(standings.values()), roles.no_gap(evidence, run.task)]
+    sentences.append(_how_sure(run, standings.values()))
+    more = " ".join(sentence(part) for part in sentences if part)
     lacks = [
         sentence(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
         for role in absent
         if (near := standing.nearly(role))
     ]
-    return _of_circuit(run, wanted, absent, found), more, *lacks
+    return _of_circuit(run, wanted, absent, in_words), more, *lacks
 
 
 def _how_sure(run, standings):
@@ -270,14 +270,14 @@ def _of_circuit(run, wanted, absent, found):
     if not absent:
         whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
         return f"The hypothesised circuit is there in {run.name}: {whole}."
-    said = ", and ".join(standing.none_is(role) for role in absent)
+    missing = ", and ".join(standing.none_is(role) for role in absent)
     if len(wanted) == 1:
-        return f"In {run.name} {said}."
+        return f"In {run.name} {missing}."
     if all(role.state == "untested" for role in absent):
         return f"No head of {run.name} can be given a role."
     if any(role.state == "refuted" for role in absent):
-        return f"The hypothesised circuit is not whole in {run.name}: {said}."
-    return f"The hypothesised circuit is not shown whole in {run.name}: {said}."
+        return f"The hypothesised circuit is not whole in {run.name}: {missing}."
+    return f"The hypothesised circuit is not shown whole in {run.name}: {missing}."
 
 
 def _of_all_roles(run, found):

@@ -70,11 +70,11 @@ def panels(run: Run) -> list[Panel]:
     """Each panel of the run, trial by trial. For drawn pictures, the effect on the word's logit;
     for others, on its difference from the words it is read against
     (`rgb_circuit.calls.panels`)."""
-    frame, found = run.frames["patch_heads"], []
+    frame, result = run.frames["patch_heads"], []
     # Keep a row for a trial that lacks a panel's picture.
     trials = list(frame["trial"].unique())
     by = ["panel", "target", "role"]
-    for (name, target, role), own in (
+    for (name, target, role), panel_rows in (
         run.frames["panels"].astype(dict.fromkeys(by, str)).groupby(by, sort=False)
     ):
         rows = frame[frame["target"] == target]
@@ -85,10 +85,10 @@ def panels(run: Run) -> list[Panel]:
         effects = logits["patched_logit"] - logits["target_logit"]
         gaps = (logits["source_logit"] - logits["target_logit"]).iloc[:, 0]
         effects.columns = [str(Head(*head)) for head in effects.columns]
-        heads = [str(Head(*head)) for head in own[["layer", "head"]].itertuples(index=False)]
-        means = own["effect"].set_axis(heads).reindex(effects.columns)
-        found.append(Panel(str(name), str(target), str(role), effects, means, gaps))
-    return found
+        heads = [str(Head(*head)) for head in panel_rows[["layer", "head"]].itertuples(index=False)]
+        means = panel_rows["effect"].set_axis(heads).reindex(effects.columns)
+        result.append(Panel(str(name), str(target), str(role), effects, means, gaps))
+    return result
 
 
 def against(run: Run, rows: pd.DataFrame, column: str, target: str, role: str) -> pd.DataFrame:
@@ -125,7 +125,7 @@ def packed_effects(found: Sequence[Panel], heads: Sequence[str]) -> tuple[list[l
         )
         step = np.where(most > 0, most, 1.0) / STEPS
         steps = np.where(np.isnan(values), NONE, np.rint(np.nan_to_num(values) / step[:, None]))
-        sizes.append([float(f"{one:.7g}") for one in step])
+        sizes.append([float(f"{size:.7g}") for size in step])
         blocks.append(steps.astype("<i2").tobytes())
     return sizes, packed(b"".join(blocks))
 
@@ -172,9 +172,9 @@ def fitted(files: Sequence[bytes], budget: int = PICTURES) -> tuple[list[str], i
     """
     if sum(map(_length, files)) <= budget:
         return [_uri(file) for file in files], None
-    some = files[:: -(-len(files) // SAMPLE)]
+    sample = files[:: -(-len(files) // SAMPLE)]
     for size in SIZES[1:]:
-        mean = np.mean([_length(_smaller(file, *size)) for file in some])
+        mean = np.mean([_length(_smaller(file, *size)) for file in sample])
         if mean * len(files) > budget and size != SIZES[-1]:
             continue
         made = [_smaller(file, *size) for file in files]
@@ -215,12 +215,12 @@ def looks(run: Run, ranked: Sequence[str]) -> tuple[list[str], dict[tuple[str, s
     frame = frame.assign(name=labels)
     heads = list(labels.unique()) if name == "item_looks" else list(ranked[:HEADS])
     frame = frame[labels.isin(heads)]
-    found, size = {}, 0
+    packed_looks, size = {}, 0
     for key, rows in frame.groupby(["trial", "condition"], observed=True, sort=False):
         maps = rows.set_index("name")["picture"].reindex(heads)
         if maps.isna().any() or not len(maps.iloc[0]):
             continue
-        values = np.stack([np.asarray(one, dtype=float) for one in maps])
+        values = np.stack([np.asarray(value, dtype=float) for value in maps])
         most = values.max(1)
         steps = np.rint(255 * np.sqrt(values / np.where(most > 0, most, 1)[:, None]))
         blob = packed(steps.astype(np.uint8).tobytes())
@@ -228,13 +228,13 @@ def looks(run: Run, ranked: Sequence[str]) -> tuple[list[str], dict[tuple[str, s
             break
         # Folders of older versions do not record the number of columns.
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
-        found[key] = dict(
+        packed_looks[key] = dict(
             columns=columns,
             blob=blob,
-            most=[float(f"{one:.4g}") for one in most],
-            on=[float(f"{one:.4g}") for one in values.sum(1)],
+            most=[float(f"{value:.4g}") for value in most],
+            on=[float(f"{value:.4g}") for value in values.sum(1)],
         )
-    return heads, found
+    return heads, packed_looks
 
 
 def attention_of(look: Mapping) -> np.ndarray:

@@ -39,14 +39,14 @@ def turned(colors: np.ndarray) -> np.ndarray:
     """Colours of a map on paper, (…, 3) from 0 to 1, as their colours on a dark page."""
     paper, dark = _tables()
     flat, back = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
-    nearest = [np.abs(paper - one).sum(1).argmin() for one in flat]
+    nearest = [np.abs(paper - color).sum(1).argmin() for color in flat]
     return dark[nearest][back.ravel()].reshape(colors.shape)
 
 
 def _tables():
     """Every shade of the map, plain and faded, on paper and on a dark page."""
     paper = mpl.colormaps[DIVERGING](np.linspace(0, 1, SHADES))[:, :3]
-    page, up, down = (np.array(to_rgb(one)) for one in (PAGE, UP, DOWN))
+    page, up, down = (np.array(to_rgb(color)) for color in (PAGE, UP, DOWN))
     value = np.linspace(-1, 1, SHADES)[:, None]
     dark = page + np.abs(value) * (np.where(value > 0, up, down) - page)
     veil, grey = np.array(to_rgb(FADED)), np.array(to_rgb(GREY))

@@ -66,12 +66,12 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
         ``link, title, why_not`` (empty if it could be measured), ``gist`` (a summary, or empty),
         ``body`` (HTML), ``half, open`` (as in `Section`); None if it does not apply to the run.
     """
-    given = section.values(run) if run.has(section.needs) else None
-    if given is None:
+    own_values = section.values(run) if run.has(section.needs) else None
+    if own_values is None:
         return None
     environment, values = (
         environment_of("analyses.report"),
-        {"why_not": "", "gist": ""} | dict(given),
+        {"why_not": "", "gist": ""} | dict(own_values),
     )
     body = (
         ""

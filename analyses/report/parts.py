@@ -89,15 +89,15 @@ def parts_of(run: Run) -> tuple[list[Part], list[Arrow]]:
     if "roles" not in run.frames:
         return [_strongest(run)], []
     stands = standing.standings(run.frames["evidence"], run.task)
-    drawn = [one for one in stands.values() if one.heads or one.hypothesis.in_circuit]
+    drawn = [stand for stand in stands.values() if stand.heads or stand.hypothesis.in_circuit]
     if not drawn:
-        drawn = sorted(stands.values(), key=lambda one: -len(one.open))[:MOST_OPEN]
-    return [_part(run, one) for one in drawn], _arrows(run, drawn)
+        drawn = sorted(stands.values(), key=lambda stand: -len(stand.open))[:MOST_OPEN]
+    return [_part(run, stand) for stand in drawn], _arrows(run, drawn)
 
 
 def _part(run, stands):
     hypothesis, unit = stands.hypothesis, _unit(run, stands.hypothesis)
-    sends = any(hypothesis.name == one.name for one in run.task.senders)
+    sends = any(hypothesis.name == sender.name for sender in run.task.senders)
     if not stands.heads:
         return Part(
             hypothesis.name,
@@ -190,14 +190,14 @@ def _written(run, heads):
         return ""
     frame = run.frames["direct_effects"]
     least = LEAST_SHARE * frame["direct_effect"].abs().max()
-    own = _of(frame, heads)
-    own = own[
-        ((own["ci_low"] > 0) | (own["ci_high"] < 0))
-        & (own["direct_effect"].abs() >= max(least, run.floor))
+    rows = _of(frame, heads)
+    rows = rows[
+        ((rows["ci_low"] > 0) | (rows["ci_high"] < 0))
+        & (rows["direct_effect"].abs() >= max(least, run.floor))
     ]
-    if own.empty:
+    if rows.empty:
         return ""
-    top = own.loc[own["direct_effect"].abs().idxmax()]
+    top = rows.loc[rows["direct_effect"].abs().idxmax()]
     effect = signed(top["direct_effect"], digits.three([top["direct_effect"]]))
     upto = "up to " if len(heads) > 1 else ""
     return f"writes “{top['role']}” itself: {upto}{effect} logits"
@@ -207,26 +207,26 @@ def _arrows(run, drawn):
     """Arrows from heads that work through others to these others."""
     if "mediation" not in run.frames:
         return []
-    receivers = [one.hypothesis.name for one in drawn if _receives(run, one) and one.heads]
+    receivers = [stand.hypothesis.name for stand in drawn if _receives(run, stand) and stand.heads]
     arrows = []
-    for one in drawn:
-        if one.heads and not _receives(run, one) and (says := _through(run, one.heads)):
-            arrows += [Arrow(one.hypothesis.name, receiver, says) for receiver in receivers]
+    for stand in drawn:
+        if stand.heads and not _receives(run, stand) and (says := _through(run, stand.heads)):
+            arrows += [Arrow(stand.hypothesis.name, receiver, says) for receiver in receivers]
     return arrows
 
 
 def _receives(run, stands):
-    return any(stands.hypothesis.name == one.name for one in run.task.receivers)
+    return any(stands.hypothesis.name == receiver.name for receiver in run.task.receivers)
 
 
 def _through(run, heads):
     """The share of some heads' largest effect that runs through others, and through which input;
     empty if it is small."""
-    own = _of(run.frames["mediation"], heads, SENDER)
-    own = own[own["total_effect"].abs() > run.floor]
-    if own.empty:
+    rows = _of(run.frames["mediation"], heads, SENDER)
+    rows = rows[rows["total_effect"].abs() > run.floor]
+    if rows.empty:
         return ""
-    top = own.loc[own["total_effect"].abs().idxmax()]
+    top = rows.loc[rows["total_effect"].abs().idxmax()]
     if not top["share"] >= LEAST_SHARE:
         return ""
     says = f"{percent(top['share'])} of its effect on “{top['role']}”"
@@ -241,15 +241,15 @@ def _through(run, heads):
 def _strongest(run):
     """The heads with the largest effects alone, among those shown to have one, if any."""
     panels = run.frames["panels"]
-    told, state = panels[shown(panels)], "untested"
+    table, state = panels[shown(panels)], "untested"
     says = ["what role they have was not tested"]
-    if told.empty:
-        told, state = panels[panels["effect"] != 0], "undecided"
+    if table.empty:
+        table, state = panels[panels["effect"] != 0], "undecided"
         says.insert(0, "what they do is not told from nothing in these trials")
-    if told.empty:
+    if table.empty:
         return Part("no head", "undecided", says=("restored alone, none does anything",))
-    size = (told["effect"] / told["gap"]).abs().fillna(told["effect"].abs())
-    top = told.loc[size.sort_values(ascending=False, kind="stable").index]
+    size = (table["effect"] / table["gap"]).abs().fillna(table["effect"].abs())
+    top = table.loc[size.sort_values(ascending=False, kind="stable").index]
     top = top.drop_duplicates(["layer", "head"]).head(MOST_UNTESTED)
     heads = tuple(
         (

@@ -28,12 +28,12 @@ def cannot_play(model: str, played: pd.DataFrame, task: Task) -> str:
     if correct.empty or _evenly(played, task) >= _needed(played, task):
         return ""
     what = "play the game" if task.is_game else "answer these questions"
-    said = (
+    sentence = (
         f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
     )
     if not task.is_game and (word := constant(played)):
-        said += f", and {word!r} to all of them"
-    return said
+        sentence += f", and {word!r} to all of them"
+    return sentence
 
 
 def shown_not_to_play(played: pd.DataFrame, task: Task) -> bool:

@@ -196,19 +196,19 @@ def read(folder: Path, needs: Iterable[Needs]) -> Run:
         )
     needs = [NEEDS, *needs]
     columns: dict[str, dict[str, None]] = {}
-    for one in needs:
-        for name, names in [pair for some in one.groups for pair in some.items()]:
+    for need in needs:
+        for name, names in [pair for some in need.groups for pair in some.items()]:
             columns.setdefault(name, {}).update(dict.fromkeys(names.split()))
-    always = {name for one in needs for name in one.frames}
-    there = {name for name in columns if (folder / f"{name}.parquet").is_file()}
+    always = {name for need in needs for name in need.frames}
+    present = {name for name in columns if (folder / f"{name}.parquet").is_file()}
     halves = {
         name
-        for one in needs
-        for group in one.may_lack
-        if not there.issuperset(group)
+        for need in needs
+        for group in need.may_lack
+        if not present.issuperset(group)
         for name in group
     }
-    wanted = [name for name in columns if name in always or name in there - halves]
+    wanted = [name for name in columns if name in always or name in present - halves]
     frames = {name: read_frame(folder, name, list(columns[name])) for name in wanted}
     reasons = frames.pop("left_out")[["frame", "reason"]].itertuples(index=False, name=None)
     run = Run(folder, manifest, frames, dict(reasons))

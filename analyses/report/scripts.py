@@ -38,12 +38,12 @@ def script_of_two() -> str:
 
 def reached(texts: dict[str, str], first: str) -> dict[str, str]:
     """The module ``first`` and those that it imports, directly or through others."""
-    found, todo = {}, [first]
+    modules_reached, todo = {}, [first]
     while todo:
-        if (name := todo.pop()) not in found:
-            found[name] = texts[name]
-            todo += [of for _, of in IMPORT.findall(texts[name])]
-    return found
+        if (name := todo.pop()) not in modules_reached:
+            modules_reached[name] = texts[name]
+            todo += [imported for _, imported in IMPORT.findall(texts[name])]
+    return modules_reached
 
 
 def modules() -> dict[str, str]:
@@ -58,8 +58,8 @@ def joined(texts: dict[str, str]) -> str:
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two modules of the page's script name something {sorted(twice)[0]}")
     order = TopologicalSorter(
-        {name: {of for _, of in IMPORT.findall(text)} for name, text in texts.items()}
+        {name: {imported for _, imported in IMPORT.findall(text)} for name, text in texts.items()}
     )
-    own = [IMPORT.sub("", texts[name]) for name in order.static_order()]
-    text = re.sub(r"^export ", "", "\n".join(own), flags=re.MULTILINE)
+    bodies = [IMPORT.sub("", texts[name]) for name in order.static_order()]
+    text = re.sub(r"^export ", "", "\n".join(bodies), flags=re.MULTILINE)
     return COMMENT.sub("", text)

@@ -111,9 +111,9 @@ def read(folder: Path) -> Several:
     """
     manifest = read_manifest(folder)
     reasons = read_frame(folder, LEFT_OUT, ["task", "reason"])
-    there = (folder / "transfer_heads.parquet").is_file()
+    finished = (folder / "transfer_heads.parquet").is_file()
     heads, pairs, sets = (
-        read_frame(folder, name, columns.split()) if there else None
+        read_frame(folder, name, columns.split()) if finished else None
         for name, columns in FRAMES.items()
     )
     left_out = dict(zip(reasons["task"], reasons["reason"]))
@@ -122,16 +122,16 @@ def read(folder: Path) -> Several:
 
 def lines(folder: Path) -> list[str]:
     """The findings over the tasks, in lines for the command."""
-    found = read(folder)
-    told = [verdict(found)]
-    told += [f"  {at}: {', '.join(tasks)}" for at, tasks in [*found.shared.items()][:NAMED]]
-    if len(found.shared) > NAMED:
-        told.append(f"  and {len(found.shared) - NAMED} more")
-    if found.pairs is not None:
-        told.append("Correlation of effects over heads, without the noise of single trials:")
-        told += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(found.pairs)]
-    told += [f"{name} is left out: {reason}" for name, reason in found.left_out.items()]
-    return told
+    several = read(folder)
+    texts = [verdict(several)]
+    texts += [f"  {at}: {', '.join(tasks)}" for at, tasks in [*several.shared.items()][:NAMED]]
+    if len(several.shared) > NAMED:
+        texts.append(f"  and {len(several.shared) - NAMED} more")
+    if several.pairs is not None:
+        texts.append("Correlation of effects over heads, without the noise of single trials:")
+        texts += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(several.pairs)]
+    texts += [f"{name} is left out: {reason}" for name, reason in several.left_out.items()]
+    return texts
 
 
 def verdict(found: Several) -> str:
@@ -146,16 +146,16 @@ def verdict(found: Several) -> str:
             "is said of heads that they share."
         )
     many = f"{len(names)} {found.called}"
-    every = len(found.heads[["layer", "head"]].drop_duplicates())
+    n_heads = len(found.heads[["layer", "head"]].drop_duplicates())
     in_all = [at for at, tasks in found.shared.items() if len(tasks) == len(names)]
     if not found.shared:
         return f"No head of {found.model} is shown to act in more than one of {many}."
-    acting = f"{len(found.shared)} of {every:,} heads of {found.model}"
+    acting = f"{len(found.shared)} of {n_heads:,} heads of {found.model}"
     verb = "are" if len(found.shared) > 1 else "is"
-    said = f"{acting} {verb} shown to act in more than one of {many}"
+    sentence = f"{acting} {verb} shown to act in more than one of {many}"
     if len(names) == 2:
-        return f"{said}: {_few(found.shared)}."
-    return f"{said}, and {_few(in_all) if in_all else 'none'} in all of them."
+        return f"{sentence}: {_few(found.shared)}."
+    return f"{sentence}, and {_few(in_all) if in_all else 'none'} in all of them."
 
 
 def agreement(row) -> str:
@@ -214,19 +214,19 @@ def _task(found, name, folder):
     if (folder / "roles.parquet").is_file():
         table = read_frame(folder, "roles", ["layer", "head", "role"])
         roles = [f"{Head(row.layer, row.head)} {row.role}" for row in _rows(table, "role")]
-    every = pd.DataFrame({"sample": []}) if found.heads is None else found.heads
-    rows = every[every["sample"] == name]
-    there = len(rows) > 0
+    heads = pd.DataFrame({"sample": []}) if found.heads is None else found.heads
+    rows = heads[heads["sample"] == name]
+    measured = len(rows) > 0
     return dict(
         name=name,
         link=f"{quote(folder.name)}/report.html",
         says=task.says,
         question=task.question,
-        n=int(rows["n"].iloc[0]) if there else None,
+        n=int(rows["n"].iloc[0]) if measured else None,
         right=float(correct.mean()) if len(correct) else None,
         roles=roles,
-        acting=int(rows["shown"].sum()) if there else None,
-        void=rows["void"].iloc[0] if there else found.left_out.get(name, ""),
+        acting=int(rows["shown"].sum()) if measured else None,
+        void=rows["void"].iloc[0] if measured else found.left_out.get(name, ""),
     )
 
 
@@ -254,8 +254,8 @@ def _cell(row):
     """A head's effect in a task, whether it is shown, and the head's role."""
     effect = row.void
     if not row.void:
-        told = percent_between(row.effect, row.ci_low, row.ci_high)
-        effect = told if row.shown else percent(row.effect)
+        interval = percent_between(row.effect, row.ci_low, row.ci_high)
+        effect = interval if row.shown else percent(row.effect)
     return dict(effect=effect, shown=bool(row.shown), role="" if row.role == "none" else row.role)
 
 

@@ -40,7 +40,7 @@ def steered(run: Run) -> tuple[dict, list[str]]:
     """
     if "steering" not in run.frames:
         return dict(why_not=f"Not measured: {run.why_not('steering')}."), []
-    about: list[dict] = []
+    trials: list[dict] = []
     blobs: list[str] = []
     shown = run.frames["stimuli"].set_index(["trial", "condition"])["png"]
     for key, rows in run.frames["steering"].groupby(
@@ -48,16 +48,16 @@ def steered(run: Run) -> tuple[dict, list[str]]:
     ):
         if key not in shown.index:
             continue
-        one, steps = _of_picture(rows)
+        trial, steps = _of_picture(rows)
         blob = packed(steps.astype("<i2").tobytes())
         if sum(map(len, blobs)) + len(blob) > BUDGET:
             break
         image = Image.open(io.BytesIO(shown[key]))
-        about.append(dict(trial=str(key[0]), uri=data_uri(image), crisp=is_crisp(image)) | one)
+        trials.append(dict(trial=str(key[0]), uri=data_uri(image), crisp=is_crisp(image)) | trial)
         blobs.append(blob)
-    if not about:
+    if not trials:
         return dict(why_not="There is no room for it on this page; see steering.parquet."), []
-    return dict(trials=about), blobs
+    return dict(trials=trials), blobs
 
 
 def _of_picture(rows: pd.DataFrame) -> tuple[dict, np.ndarray]:
@@ -67,14 +67,14 @@ def _of_picture(rows: pd.DataFrame) -> tuple[dict, np.ndarray]:
     look, scaled = rows[rows["edit"] == "look"], rows[rows["edit"] != "look"]
     biases = list(dict.fromkeys(look["bias"]))
     shape = int(look["row"].max()) + 1, int(look["column"].max()) + 1
-    sets = [_sets(some) for some in (look, scaled)]
+    sets = [_sets(rows_of_kind) for rows_of_kind in (look, scaled)]
     # Rows are in the order of `analyses.steering`: set, bias, place, word; then set, edit, word.
     assert len(look) == len(sets[0]) * len(biases) * shape[0] * shape[1] * n
     assert len(scaled) == len(sets[1]) * len(EDITS) * n
     assert list(dict.fromkeys(scaled["edit"])) == list(EDITS)
     logits = np.concatenate([look["logit"], scaled["logit"]]).astype(float)
     largest = float(np.abs(logits).max()) or 1.0
-    one = dict(
+    content = dict(
         rows=shape[0],
         columns=shape[1],
         words=words,
@@ -85,14 +85,14 @@ def _of_picture(rows: pd.DataFrame) -> tuple[dict, np.ndarray]:
         scaled=sets[1],
         largest=largest,
     )
-    return one, np.rint(logits / largest * STEPS)
+    return content, np.rint(logits / largest * STEPS)
 
 
 def _sets(rows):
     """Name and members of every set of heads, in order."""
     first = rows.drop_duplicates("heads")
     return [
-        dict(name=name, members=[str(Head.parse(one)) for one in members.split()])
+        dict(name=name, members=[str(Head.parse(member)) for member in members.split()])
         for name, members in zip(first["heads"], first["members"])
     ]
 

@@ -133,8 +133,8 @@ def check(
     places = study.positions if isinstance(study.positions, str) else tuple(study.positions)
     check_edits(model, {head: [Edit(*head, "clean", study.component, places)] for head in heads})
     # Check all trials here: a run measures some before it checks the others.
-    for one in asked_first(model, trials, trials, study)["run"]:
-        one.prepare(model, None)
+    for measurement in asked_first(model, trials, trials, study)["run"]:
+        measurement.prepare(model, None)
     if shard is not None and shard[1] > len(trials):
         raise InputError(
             f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as "
@@ -286,10 +286,10 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     frames["left_out"] = pd.DataFrame(
         found.left_out.items(), columns=["frame", "reason"], dtype=str
     )
-    there = {name: frame for name, frame in frames.items() if frame is not None}
+    present = {name: frame for name, frame in frames.items() if frame is not None}
     written = [
         write_frame(frame, folder, name)
-        for name, frame in tqdm(there.items(), desc="writing tables", unit="table", delay=2)
+        for name, frame in tqdm(present.items(), desc="writing tables", unit="table", delay=2)
     ]
     failed: dict[str, Exception] = {}
     with attempt("panels.png", failed):
@@ -309,14 +309,14 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
 
 def _finish(store, model, trials, options, study):
     """Measure what is missing, then print and write the findings."""
-    told = _play_first(store, model, trials, study)
-    found = find(model, trials, study, store)
-    if not told:
-        printed.game(model, found.played, study.task, trials)
-    printed.findings(model, found, options, study.task)
+    all_printed = _play_first(store, model, trials, study)
+    findings = find(model, trials, study, store)
+    if not all_printed:
+        printed.game(model, findings.played, study.task, trials)
+    printed.findings(model, findings, options, study.task)
     if (claims := registered_of(read_manifest(store.folder))) is not None:
         print(claims.says)
-    written = write(found, model, store.folder)
+    written = write(findings, model, store.folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
     print(f"Read {store.folder / 'report.html'}")
 
@@ -331,11 +331,11 @@ def _play_first(store, model, trials, study):
         [played] = measure(model, [Played.of(_glanced(trials, study))], store, stage=study.playing)
         printed.first_played(played)
         return False
-    some = trials[:FIRST]
-    if len(some) < len(trials):
-        [played] = measure(model, [Played.of(some)], store, stage=study.playing)
+    first = trials[:FIRST]
+    if len(first) < len(trials):
+        [played] = measure(model, [Played.of(first)], store, stage=study.playing)
         if shown_not_to_play(played, study.task):
-            print(f"After {len(some)} trials: {cannot_play(model.name, played, study.task)}.")
+            print(f"After {len(first)} trials: {cannot_play(model.name, played, study.task)}.")
     [played] = measure(model, [Played.of(trials)], store, stage=study.playing)
     printed.game(model, played, study.task, trials)
     return True
@@ -414,10 +414,10 @@ def _unmeasured(store, model, trials, study):
     lacking = {
         trial.name
         for several in asked_first(model, trials, trials, study).values()
-        for one in several
-        if store.refusal(one.key, [trial.content for trial in one.trials]) is None
-        for trial in one.trials
-        if not store.has(one.key, trial.content)
+        for measurement in several
+        if store.refusal(measurement.key, [trial.content for trial in measurement.trials]) is None
+        for trial in measurement.trials
+        if not store.has(measurement.key, trial.content)
     }
     return [index for index, trial in enumerate(trials) if trial.name in lacking]
 
@@ -430,12 +430,12 @@ def _print_missing(name, trials, missing, shards):
             f"{name} for that."
         )
         return
-    said = f"{len(missing)} of {len(trials)} trials are not measured"
+    text = f"{len(missing)} of {len(trials)} trials are not measured"
     if len(shards) == 1:
-        (of,) = shards
-        which = sorted({index % of + 1 for index in missing})
-        said += f", of shard {', '.join(f'{one}/{of}' for one in which)}"
+        (n_shards,) = shards
+        which = sorted({index % n_shards + 1 for index in missing})
+        text += f", of shard {', '.join(f'{shard}/{n_shards}' for shard in which)}"
     else:
         named = ", ".join(repr(trials[index].name) for index in missing[:3])
-        said += f" ({named}{', …' * (len(missing) > 3)})"
-    print(f"{said}. Loading {name} for them.")
+        text += f" ({named}{', …' * (len(missing) > 3)})"
+    print(f"{text}. Loading {name} for them.")

@@ -169,18 +169,18 @@ def drawn(model: Vlm, seed: int, source: str) -> list[Edit]:
 
 def _by_engine(model, trial, edits, sweep):
     """Effects by the engine, (edits, answers); those of z at [end] come from the sweep."""
-    found = {}
-    for positions, some in groupby(
+    rows = {}
+    for positions, group in groupby(
         sorted(edits, key=attrgetter("positions")), attrgetter("positions")
     ):
-        variants = {str(number): [edit] for number, edit in enumerate(some)}
+        variants = {str(number): [edit] for number, edit in enumerate(group)}
         frame = patch_edits(model, trial, variants, target=TARGET, progress=False)
         for number, (edit,) in variants.items():
-            found[edit] = frame[frame["variant"] == number]
+            rows[edit] = frame[frame["variant"] == number]
     for edit in edits:
         if (edit.component, edit.positions) == ("z", "end"):
-            found[edit] = rows_of(sweep, (edit.layer, edit.head))
-    return np.stack([found[edit]["effect"].to_numpy() for edit in edits])
+            rows[edit] = rows_of(sweep, (edit.layer, edit.head))
+    return np.stack([rows[edit]["effect"].to_numpy() for edit in edits])
 
 
 def _by_hooks(model, trial, edits, done):

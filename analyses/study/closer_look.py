@@ -117,8 +117,8 @@ def steps(
     _, testing = halves(trials)
     target = _corrupted(task, trials[0])
     senders, receivers = (
-        sorted({head for hypothesis in some for head in by_role.get(hypothesis.name, [])})
-        for some in (task.senders, task.receivers)
+        sorted({head for hypothesis in hypotheses for head in by_role.get(hypothesis.name, [])})
+        for hypotheses in (task.senders, task.receivers)
     )
     in_circuit = [hypothesis for hypothesis in task.hypotheses if hypothesis.in_circuit]
     members = [head for hypothesis in in_circuit for head in by_role.get(hypothesis.name, [])]
@@ -168,10 +168,10 @@ def at_most_steered(
 def _by_strength(effects, first):
     """Heads: those shown ``first``, then the others by the effect of restoring them."""
     sizes = effects.groupby(["layer", "head"])["effect"].apply(lambda some: some.abs().mean())
-    every = [
+    by_size = [
         Head(int(layer), int(head)) for layer, head in sizes.sort_values(ascending=False).index
     ]
-    return [*first, *(head for head in every if head not in first)]
+    return [*first, *(head for head in by_size if head not in first)]
 
 
 def _stimuli(trials):
@@ -258,8 +258,8 @@ def _questions(model, trials, task):
     if task.second_question is None:
         raise NotApplicable("the task has no second question, which is what would change")
     question, role = task.second_question
-    own = question in trials[0].images
-    if not (own or task.question in trials[0].prompt) or role not in trials[0].answers:
+    second_condition = question in trials[0].images
+    if not (second_condition or task.question in trials[0].prompt) or role not in trials[0].answers:
         raise NotApplicable(
             "these trials do not ask the task's question, which is what would change"
         )
@@ -268,12 +268,14 @@ def _questions(model, trials, task):
 
 def _question_attention(model, trials, task):
     try:
-        found = yield from _questions(model, trials, task)
+        reading = yield from _questions(model, trials, task)
     except rgb.InputError:
-        found = pd.DataFrame({"holds": []})
-    if not found["holds"].any():
+        reading = pd.DataFrame({"holds": []})
+    if not reading["holds"].any():
         raise NotApplicable("no head is known to carry the question")
-    strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
+    strongest_first = reading[reading["holds"]].sort_values(
+        "effect", ascending=False, kind="stable"
+    )
     carriers = list(
         strongest_first[["layer", "head"]]
         .drop_duplicates()
@@ -354,8 +356,8 @@ def _looked(model, heads, trials, jobs):
                     over_picture(model, trial, pattern[layer, head], condition)
                 ).stack()
                 cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()
-                about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
-                blocks.append(pd.concat([pd.DataFrame(about, index=cells.index), cells], axis=1))
+                labels = dict(trial=trial.name, condition=condition, layer=layer, head=head)
+                blocks.append(pd.concat([pd.DataFrame(labels, index=cells.index), cells], axis=1))
         yield {trial.name: pd.concat(blocks, ignore_index=True)}
 
 

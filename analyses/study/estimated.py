@@ -39,8 +39,8 @@ def forwards_of_page(
     if not trials:
         return shown
     shown[""] += closer_look.forwards(trials)
-    if found := items.forwards(trials, study.task, panels_for(trials)):
-        shown["where heads look on every item"] = found
+    if for_items := items.forwards(trials, study.task, panels_for(trials)):
+        shown["where heads look on every item"] = for_items
     try:
         if not study.narrowed:
             steered = cost(model, closer_look.at_most_steered(model, trials, study.steer))

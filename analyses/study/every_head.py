@@ -72,10 +72,10 @@ def forwards(measurements: Sequence[Measurement]) -> int:
     """The number of plain forwards for those ``measurements`` that only the page needs, one per
     picture."""
     return sum(
-        len(list(trial.images)[:PICTURES]) if isinstance(one, Attended) else 1
-        for one in measurements
-        if isinstance(one, (Attended, Decomposed))
-        for trial in one.trials
+        len(list(trial.images)[:PICTURES]) if isinstance(measurement, Attended) else 1
+        for measurement in measurements
+        if isinstance(measurement, (Attended, Decomposed))
+        for trial in measurement.trials
     )
 
 
@@ -83,10 +83,10 @@ def _sweeps(model, trials, effects, positions, task):
     answers = set(trials[0].answers)
     blocks = [effects]
     needs = [] if task is None else roles.needs(model, trials, positions, task)
-    asked = [one for one in needs if isinstance(one, PatchedHeads)]
+    sweeps = [measurement for measurement in needs if isinstance(measurement, PatchedHeads)]
     # One at a time: the effects of all sweeps together take gigabytes in a large model.
-    for one in asked:
-        [frame] = yield [one]
+    for measurement in sweeps:
+        [frame] = yield [measurement]
         # A sweep whose pictures do not line up has no rows.
         if len(frame):
             blocks.append(frame[frame["role"].isin(answers)])
@@ -121,19 +121,19 @@ def sweep_effects(
             known = gaps(frame, trials=trials) | known
     blocks = []
     for frame in frames:
-        about = frame[SWEEP].iloc[0].astype(str).to_dict()
-        which = {role: (about["target"], role) for role in frame["role"].unique()}
-        gap = known.get(about["source"] if about["target"] == "clean" else about["target"], np.nan)
+        sweep = frame[SWEEP].iloc[0].astype(str).to_dict()
+        which = {role: (sweep["target"], role) for role in frame["role"].unique()}
+        gap = known.get(sweep["source"] if sweep["target"] == "clean" else sweep["target"], np.nan)
         block = (
             tested(frame, which, trials=trials)
             .drop(columns=["panel", "target"])
-            .assign(**about, gap=gap)
+            .assign(**sweep, gap=gap)
         )
         blocks.append(block.assign(restored_fraction=block["effect"] / gap))
     front = [*SWEEP, "role", "layer", "head"]
-    every = pd.concat(blocks, ignore_index=True)
-    every = every[[*front, *(name for name in every if name not in front)]]
-    return every.astype(dict.fromkeys([*SWEEP, "role"], "category"))
+    table = pd.concat(blocks, ignore_index=True)
+    table = table[[*front, *(name for name in table if name not in front)]]
+    return table.astype(dict.fromkeys([*SWEEP, "role"], "category"))
 
 
 def _looks(trials):
@@ -174,12 +174,12 @@ def _attended(model, trials, jobs):
             others = np.setdiff1d(np.arange(len(ids)), places)
             seen = pattern.reshape(-1, len(ids)).astype(np.float16)
             layer, head = np.array(model.heads()).T
-            about = dict(
+            labels = dict(
                 trial=trial.name, condition=condition, layer=layer, head=head, columns=columns
             )
             tokens = [model.processor.tokenizer.decode([token]) for token in ids[others].tolist()]
             rows = dict(picture=list(seen[:, places]), text=list(seen[:, others]))
-            blocks.append(pd.DataFrame(about | rows | dict(tokens=[tokens] * len(seen))))
+            blocks.append(pd.DataFrame(labels | rows | dict(tokens=[tokens] * len(seen))))
         yield {trial.name: pd.concat(blocks, ignore_index=True)}
 
 
@@ -198,9 +198,9 @@ def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
         A row per role × head: ``role, layer, head, direct_effect, ci_low, ci_high`` (logits; mean
         over trials and its 95 % t interval within words, missing with one trial), ``n`` (trials).
     """
-    own = frame[frame["component"] == "head"]
+    of_heads = frame[frame["component"] == "head"]
     blocks = []
-    for role, rows in own.groupby("role", observed=True, sort=False):
+    for role, rows in of_heads.groupby("role", observed=True, sort=False):
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="direct_effect")
         layer, head = np.array(cells.columns.tolist(), dtype=int).T
         block = dict(

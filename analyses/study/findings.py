@@ -143,7 +143,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
     if study.must_play and shown_not_to_play(played, study.task):
         raise _plays_not(model, played, study.task)
-    which, every = panels_for(trials), trials
+    which, all_trials = panels_for(trials), trials
     if study.only_correct:
         trials = answered_right(trials, played)
         if not trials:
@@ -159,7 +159,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
                 "all answered rightly, so nothing is left; run without --flips-only"
             )
     # The floor is measured on the trials as given, even if some are left out later.
-    floor = _floor(model, every[:NOISE_TRIALS], study, store)
+    floor = _floor(model, all_trials[:NOISE_TRIALS], study, store)
     effects = in_order(measure(model, _effects(model, trials, study), store), trials)
     effects.attrs["noise_floor"] = floor
 
@@ -182,10 +182,12 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
-    found = follow_all(model, analyses, store, stage=_stage(3, study))
-    left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
-    looks = {name: frame for name, frame in found.items() if name not in left_out}
-    right = accuracy(played, every, study.task), by_trial(played, every)
+    frames = follow_all(model, analyses, store, stage=_stage(3, study))
+    left_out |= {
+        name: str(frame) for name, frame in frames.items() if isinstance(frame, InputError)
+    }
+    looks = {name: frame for name, frame in frames.items() if name not in left_out}
+    right = accuracy(played, all_trials, study.task), by_trial(played, all_trials)
     return Findings(
         played, pieces, *right, trials, which, effects, evidence, table, verdicts, looks, left_out
     )
@@ -231,9 +233,9 @@ def _measure_first(model, several, every, study, store, beside=None):
     analyses = {
         name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]
     }
-    found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1, study))
+    results = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1, study))
     # The finished run reports other failures.
-    if isinstance(error := found["run"], InputError):
+    if isinstance(error := results["run"], InputError):
         raise error
 
 
@@ -289,14 +291,18 @@ def _plays_not(model, played, task):
 
 def _effects(model, trials, study):
     return [
-        PatchedHeads.of(model, trials, "clean", one, study.component, study.positions, study.heads)
-        for one in _targets(trials)
+        PatchedHeads.of(
+            model, trials, "clean", target, study.component, study.positions, study.heads
+        )
+        for target in _targets(trials)
     ]
 
 
 def _noise(model, trials, study):
-    some = replace(study, heads=spread(study.heads or model.heads()))
-    return [rounded_otherwise(one, trials) for one in _effects(model, trials, some)]
+    few_heads = replace(study, heads=spread(study.heads or model.heads()))
+    return [
+        rounded_otherwise(measurement, trials) for measurement in _effects(model, trials, few_heads)
+    ]
 
 
 def _floor(model, trials, study, store):

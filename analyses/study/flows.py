@@ -156,15 +156,15 @@ def _role(trials, role):
 def _measured(model, trials, folder, options, asked, stage, labels):
     """The frame, with its noise floor. A store in the folder keeps the parts if the command is
     killed."""
-    for one in asked:
-        one.prepare(model, None)
+    for measurement in asked:
+        measurement.prepare(model, None)
     is_run = (Path(folder) / "manifest.json").is_file()
     about = (
         recorded_run(folder)
         if is_run and "positions" in options
         else manifest(model, trials, options)
     )
-    noise = [rounded_otherwise(one, trials[:NOISY]) for one in asked]
+    noise = [rounded_otherwise(measurement, trials[:NOISY]) for measurement in asked]
     with opened(folder) as made, locked(made):
         store = open_store(made, about)
         frames = measure(model, [*asked, *noise], store, stage=stage)

@@ -95,8 +95,8 @@ def _small(model, trial):
     rows = []
     for condition, image in trial.images.items():
         seen, unseen = seen_or_given(model, image)
-        about = dict(trial=trial.name, condition=condition, width=seen.width, height=seen.height)
-        rows.append(about | dict(picture=small_file(seen, SIDE), unseen=unseen))
+        labels = dict(trial=trial.name, condition=condition, width=seen.width, height=seen.height)
+        rows.append(labels | dict(picture=small_file(seen, SIDE), unseen=unseen))
     return pd.DataFrame(rows)
 
 

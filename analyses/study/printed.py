@@ -265,8 +265,8 @@ def _rivals(found, evidence, task):
         left = {head: standing.open_rivals(evidence, hypothesis, head) for head in heads}
         for rival in hypothesis.rivals if heads else ():
             still = [str(head) for head in heads if rival.name in left[head]]
-            said = f"still open for {', '.join(still)}" if still else "refuted of each"
-            print(f"Rival of {hypothesis.name}, “{rival.name}”: {said}.")
+            verdict = f"still open for {', '.join(still)}" if still else "refuted of each"
+            print(f"Rival of {hypothesis.name}, “{rival.name}”: {verdict}.")
 
 
 def _without_heads(evidence, task, every):
@@ -274,8 +274,8 @@ def _without_heads(evidence, task, every):
     circuit."""
     for stands in standing.standings(evidence, task).values():
         if (every or stands.hypothesis.in_circuit) and not stands.heads:
-            said, nearly = standing.none_is(stands), standing.nearly(stands)
-            print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
+            sentence, nearly = standing.none_is(stands), standing.nearly(stands)
+            print(f"{sentence[:1].upper()}{sentence[1:]}{nearly and f': {nearly}'}.")
 
 
 def _power(evidence, stray):
@@ -362,21 +362,21 @@ def _agreement(model, found):
             f"{first['positions']!r}, by {first['difference']:.2g}: do not use effects of this "
             "model as it is loaded here, and report this table."
         )
-    said = (
+    text = (
         f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, "
         f"and rounding in {number} explains {bound}"
     )
     if model.dtype != torch.float32:
-        said += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
+        text += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
     if model.server:
-        return f"{said}."
+        return f"{text}."
     large = int((table["wanted"].abs() > found.tolerance).sum())
     if large <= len(table) // 2:
         others = (
             "" if model.dtype == torch.float32 else "check in float32 too (--dtype float32), or "
         )
         return (
-            f"{said}. But no more than {large} of the effects are larger than that, so this says "
+            f"{text}. But no more than {large} of the effects are larger than that, so this says "
             f"little; {others}draw others (--seed)."
         )
-    return f"{said}; {large} of the effects are larger than that."
+    return f"{text}; {large} of the effects are larger than that."

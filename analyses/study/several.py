@@ -92,13 +92,13 @@ def run(folder: Path, model: Vlm, several: Mapping[str, Asked], anyway: bool = F
     failed: dict[str, Exception] = {}
     for number, (name, asked) in enumerate(several.items(), 1):
         print(f"\n{name} ({number} of {len(several)} tasks)\n")
-        with opened(folders[name]) as own, locked(own), _of(name):
+        with opened(folders[name]) as own_folder, locked(own_folder), _of(name):
             try:
-                run_one(own, model, asked.trials, asked.options, anyway=anyway, called=name)
+                run_one(own_folder, model, asked.trials, asked.options, anyway=anyway, called=name)
             except NotDrawn as error:
                 failed |= {f"{name}: {what}": fault for what, fault in error.failed.items()}
-    found, left_out = _compared(store, model, several, folders)
-    _write(folder, model, found, left_out, failed)
+    comparison, left_out = _compared(store, model, several, folders)
+    _write(folder, model, comparison, left_out, failed)
     if failed:
         raise NotDrawn(failed, folder)
 
@@ -140,9 +140,9 @@ def check(
         with _of(name):
             check_one(model, asked.trials, asked.options)
             if (folders[name] / "manifest.json").exists():
-                there = read_manifest(folders[name])
+                recorded = read_manifest(folders[name])
                 gone_on, trials = going_on(folders[name], model, asked.trials)
-                check_same(folders[name], there, manifest(gone_on, trials, asked.options))
+                check_same(folders[name], recorded, manifest(gone_on, trials, asked.options))
                 continue
             if study_of(asked.options, asked.trials, anyway).must_play:
                 _check_plays(model, asked.trials)
@@ -206,13 +206,13 @@ def _of(name: str) -> Iterator[None]:
 
 def _check_plays(model, trials):
     """Refuse a task if its first trials show that the model does not play it."""
-    some = trials[:GLANCE]
-    played = play(model, some, progress=False)
+    first = trials[:GLANCE]
+    played = play(model, first, progress=False)
     if shown_not_to_play(played, task_of(trials)):
         right = played["correct"].dropna()
         raise NotApplicable(
             f"{model.name} answers {right.sum():.0f} of {len(right)} pictures of the first "
-            f"{len(some)} trials right, so nothing measured on it would say what a head does in "
+            f"{len(first)} trials right, so nothing measured on it would say what a head does in "
             "that; leave this task out, or go on all the same with --anyway"
         )
 
@@ -250,12 +250,14 @@ def _measured(folder, model, trials) -> transfer.Measured:
     _, trials = going_on(folder, model, trials)
     effects = read_frame(folder, "patch_heads", ["trial", "target", "patched_logit"])
     # A run may have left trials out.
-    there = set(effects["trial"].astype(str))
+    measured_trials = set(effects["trial"].astype(str))
     parts = {}
     if (folder / "roles.parquet").exists():
         table = read_frame(folder, "roles", ["layer", "head", "role"])
         parts = dict(zip(zip(table["layer"], table["head"]), table["role"]))
-    return transfer.Measured([trial for trial in trials if trial.name in there], effects, parts)
+    return transfer.Measured(
+        [trial for trial in trials if trial.name in measured_trials], effects, parts
+    )
 
 
 def _write(folder, model, found, left_out, failed):

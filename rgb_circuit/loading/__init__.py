@@ -212,18 +212,18 @@ def described(
 
 
 def _described(name, source, dtype, revision, tiles):
-    found = find(name, source, revision)
-    config = read_config(found)
+    checkpoint = find(name, source, revision)
+    config = read_config(checkpoint)
     empty = skeleton(name, config)
     check_language_model(empty, name)
-    processor = fitted(read_processor(found), empty, name)
+    processor = fitted(read_processor(checkpoint), empty, name)
     layout, template = _shown(name, empty, processor, tiles)
     number = (
         config.dtype or torch.float32
         if dtype == "auto"
         else getattr(torch, str(dtype).removeprefix("torch."))
     )
-    return Described(name, found, config, empty, processor, layout, template, number)
+    return Described(name, checkpoint, config, empty, processor, layout, template, number)
 
 
 def _check_placement(device_map, dtype):
@@ -271,9 +271,9 @@ def wrap(
 def _shown(name, module, processor, tiles):
     """How pictures and questions are shown to a model: its `Layout` and its chat template."""
     template = template_of(name, module.config, processor)
-    asked = prompt(EXAMPLE_QUESTION, template)
+    text = prompt(EXAMPLE_QUESTION, template)
     try:
-        shown = asked.replace("<image>", processor.image_token)
+        shown = text.replace("<image>", processor.image_token)
         layout = layout_of(name, module, processor, shown, tiles)
     except InputError:
         raise
@@ -283,8 +283,8 @@ def _shown(name, module, processor, tiles):
             f"with the game's question ({first_line(error)}); give one that takes text=[prompt] "
             "and images=[[picture]]"
         ) from error
-    ids = read_ids(name, module, processor, layout, asked)
-    say_unknown(name, processor.tokenizer, {asked: ids})
+    ids = read_ids(name, module, processor, layout, text)
+    say_unknown(name, processor.tokenizer, {text: ids})
     return layout, template
 
 
@@ -304,9 +304,9 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
     heads = _heads(wrapped._module.config, name)
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
         _say("checking on some pictures that patching its heads means what it should …")
-    asked = prompt(EXAMPLE_QUESTION, template)
+    text = prompt(EXAMPLE_QUESTION, template)
     probed = probe(
-        wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name
+        wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, text, server, name
     )
     forms = preferred(processor.tokenizer, *probed["likeliest"])
     return Vlm(
@@ -321,7 +321,7 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
         ahead=probed["ahead"],
         softcap=probed["softcap"],
         rounding=probed["rounding"],
-        forms={asked: forms},
+        forms={text: forms},
         server=server,
         commit=commit,
         as_wrapped=None if server else as_it_is(wrapped._module),

@@ -157,15 +157,17 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
             f"save_pretrained, or a hub id such as {EXAMPLE}"
         )
     try:
-        said = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read config.json of {name!r} ({first_line(error)}); {AGAIN}"
         ) from error
-    kind = said.get("model_type") if isinstance(said, dict) else None
-    if isinstance(said, dict) and {"mm_vision_tower", "mm_projector_type", "mm_hidden_size"} & set(
-        said
-    ):
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    if isinstance(content, dict) and {
+        "mm_vision_tower",
+        "mm_projector_type",
+        "mm_hidden_size",
+    } & set(content):
         raise InputError(
             f"{name!r} is in the layout of the original LLaVA repositories, which transformers "
             f"does not read; take the checkpoint converted for transformers (llava-hf/..., such as "
@@ -273,15 +275,15 @@ def read_weights(found: Checkpoint, config: PreTrainedConfig, **options) -> PreT
 def _say_unquantised(name, config, module):
     """Warn if the configuration says that weights are quantised, but transformers loads them as if
     they were not: the method is unknown to it, or has no kernel here."""
-    given = [
+    claims = [
         part.quantization_config
         for part in (config, config.text_config)
         if getattr(part, "quantization_config", None)
     ]
-    if given and getattr(module, "hf_quantizer", None) is None:
+    if claims and getattr(module, "hf_quantizer", None) is None:
         warnings.warn(
             f"config.json of {name!r} says that its weights are quantised "
-            f"({given[0].get('quant_method')!r}), but transformers applies no such quantisation "
+            f"({claims[0].get('quant_method')!r}), but transformers applies no such quantisation "
             f"here, so it runs on plain weights in {str(module.dtype).removeprefix('torch.')}, "
             "which may give other numbers than where it is quantised",
             stacklevel=3,
@@ -301,10 +303,10 @@ def _unread(found, error, options):
         )
     if isinstance(error, StrictDataclassError):
         # The first line of this error does not say what is wrong.
-        said = " ".join(str(error).split()).rstrip(".")
+        message = " ".join(str(error).split()).rstrip(".")
         return (
             f"transformers refuses the configuration of {name!r} with attn_implementation="
-            f"{options['attn_implementation']!r} ({said}); mend its config.json, or give the "
+            f"{options['attn_implementation']!r} ({message}); mend its config.json, or give the "
             "other of 'sdpa' and 'eager'"
         )
     if isinstance(error, ImportError):
@@ -363,16 +365,16 @@ def _check_complete(name, report):
     """Refuse a checkpoint whose tensors differ from the model's in name or shape."""
     missing = sorted(report["missing_keys"])
     left_over = sorted(key for key in report["unexpected_keys"] if not HARMLESS.search(key))
-    other = sorted(
-        f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)"
-        for key, there, here in report["mismatched_keys"]
+    mismatched = sorted(
+        f"{key} ({_sizes(in_file)} in the file, {_sizes(here)} in the model)"
+        for key, in_file, here in report["mismatched_keys"]
     )
     reasons = [
         f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {what} ({_few(keys)})"
         for keys, what in (
             (missing, "missing"),
             (left_over, "left over"),
-            (other, "of another shape"),
+            (mismatched, "of another shape"),
         )
         if keys
     ]

@@ -68,7 +68,7 @@ def probe(
         (rows - 1, columns - 1),
     ]
     tiles = [{}, *({place: TILE} for place in dict.fromkeys(places))]
-    boards = [draw(BOARD, some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
+    boards = [draw(BOARD, colors, rows, layout.tile_px, margin=layout.margin) for colors in tiles]
     inputs = inputs_of(processor, layout, [asked], boards[1:2])
     image = (
         (inputs["input_ids"][0] == wrapped._module.config.image_token_id)
@@ -97,7 +97,7 @@ def probe(
     _check(probed, heads, server, name)
     wanted = [row * columns + column for row, column in dict.fromkeys(places)]
     if misplaced := [
-        place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)
+        place for place, changed in zip(wanted, probed["moved"]) if changed != [place] * len(views)
     ]:
         # Warn only: a trained tower may write what it sees in a patch into other tokens.
         warnings.warn(

@@ -108,9 +108,11 @@ def _trouble(reads, side, name, settings):
                 else f"{tuple(pixels.shape)} numbers"
             )
             return f"makes {shape} of a picture of {width} × {height} px"
-    own = _noise(side, side)
-    untouched = _shown(reads, own, name, settings | {"do_resize": False, "do_center_crop": False})
-    if not torch.equal(_shown(reads, own, name, settings), untouched):
+    right_size = _noise(side, side)
+    untouched = _shown(
+        reads, right_size, name, settings | {"do_resize": False, "do_center_crop": False}
+    )
+    if not torch.equal(_shown(reads, right_size, name, settings), untouched):
         return f"resizes or crops even a picture of {side} × {side} px"
     return None
 
@@ -180,7 +182,7 @@ def _plain(value):
 def _features(module, pixels, strategy, name):
     """How many features the model makes of a picture."""
     try:
-        found = module.get_image_features(
+        output = module.get_image_features(
             pixel_values=pixels.to(module.device),
             vision_feature_select_strategy=strategy,
             return_dict=True,
@@ -191,7 +193,7 @@ def _features(module, pixels, strategy, name):
             f"the vision tower of {name!r} ({module.config.vision_config.model_type}) fails on a "
             f"picture ({first_line(error)}); {way_out}"
         ) from error
-    return sum(len(features) for features in found.pooler_output)
+    return sum(len(features) for features in output.pooler_output)
 
 
 def _class_tokens(made, strategy, vision, name):
@@ -215,20 +217,20 @@ def _set_image_token(processor, config, name):
         tokenizer.add_tokens(
             [AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True
         )
-    found = _token(tokenizer)
-    if found != wanted:
-        there = (
-            f"is token {found} of its tokenizer"
-            if found is not None
+    own_id = _token(tokenizer)
+    if own_id != wanted:
+        state = (
+            f"is token {own_id} of its tokenizer"
+            if own_id is not None
             else "is no token of its tokenizer"
         )
         fix = (
-            f"set image_token_id = {found} in"
-            if found is not None
+            f"set image_token_id = {own_id} in"
+            if own_id is not None
             else "add it as a special token and set its id in"
         )
         raise InputError(
-            f"{IMAGE!r}, which stands for the picture in prompts, {there}, but {name!r} puts "
+            f"{IMAGE!r}, which stands for the picture in prompts, {state}, but {name!r} puts "
             f"pictures at token {wanted} (image_token_id); {fix} the model's configuration, unless "
             "the tokenizer is another model's"
         )

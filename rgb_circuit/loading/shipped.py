@@ -55,17 +55,25 @@ class WordsNeeded:
         Raises:
             InputError: a template that the task does not have.
         """
-        asked = task.asked_by(template)
-        words = WordsAsked.of(asked, "", asked.vocabulary)
-        said = asked.templates[template].words if template in asked.templates else ()
-        return cls(asked.name, asked.questions, (*words.taken, *said), words.words, words.least)
+        asked_task = task.asked_by(template)
+        words = WordsAsked.of(asked_task, "", asked_task.vocabulary)
+        template_words = (
+            asked_task.templates[template].words if template in asked_task.templates else ()
+        )
+        return cls(
+            asked_task.name,
+            asked_task.questions,
+            (*words.taken, *template_words),
+            words.words,
+            words.least,
+        )
 
     @classmethod
     def of_trials(cls, trials: Sequence[Trial], what: str) -> WordsNeeded:
         """The words of given trials."""
-        asked = {trial.asked(condition) for trial in trials for condition in trial.images}
+        questions = {trial.asked(condition) for trial in trials for condition in trial.images}
         answers = {word for trial in trials for word in trial.answers.values()}
-        return cls(what, tuple(sorted(asked)), tuple(sorted(answers)))
+        return cls(what, tuple(sorted(questions)), tuple(sorted(answers)))
 
 
 def shipped_for(needed: Iterable[WordsNeeded]) -> tuple[str, str]:
@@ -79,8 +87,8 @@ def shipped_for(needed: Iterable[WordsNeeded]) -> tuple[str, str]:
         InputError: no shipped model knows the words of the answers.
     """
     needed = tuple(needed)
-    unread = {name: [word for one in needed for word in _unread(name, one)] for name in TRAINED}
-    unsaid = {name: [word for one in needed for word in _unsaid(name, one)] for name in TRAINED}
+    unread = {name: [word for need in needed for word in _unread(name, need)] for name in TRAINED}
+    unsaid = {name: [word for need in needed for word in _unsaid(name, need)] for name in TRAINED}
     lacks = {
         name: f"{name} does not know {_some([*unread[name], *unsaid[name]])}" for name in TRAINED
     }
@@ -88,12 +96,12 @@ def shipped_for(needed: Iterable[WordsNeeded]) -> tuple[str, str]:
     for name in TRAINED:
         if not unread[name] and not unsaid[name]:
             return name, "" if name == first else f"Model: {name}, since {lacks[first]}."
-    every = "; ".join(lacks.values())
+    why = "; ".join(lacks.values())
     for name in TRAINED:
         if not unsaid[name]:
-            return name, f"Model: {name}; name another with --model, since {every}."
+            return name, f"Model: {name}; name another with --model, since {why}."
     raise InputError(
-        f"no shipped model can be asked {', '.join(one.what for one in needed)}: {every}; name one "
+        f"no shipped model can be asked {', '.join(need.what for need in needed)}: {why}; name one "
         "that can with --model, such as a folder or a hub id"
     )
 

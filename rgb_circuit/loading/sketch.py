@@ -105,8 +105,8 @@ def forward_seconds(model: Vlm) -> float | None:
         return None
     if len(taken) == 1:
         return taken[0]
-    one, deeper = taken
-    return one + (layers - 1) * max(0.0, deeper - one) / (DEEPER - 1)
+    shallow, deeper = taken
+    return shallow + (layers - 1) * max(0.0, deeper - shallow) / (DEEPER - 1)
 
 
 def _timed(model, depth, inputs):
@@ -114,14 +114,14 @@ def _timed(model, depth, inputs):
     include warm-up."""
     device = model.nnsight.device
     module = _filled(model.config, depth, model.dtype, device)
-    there = {
+    on_device = {
         name: value.to(device, model.dtype if value.is_floating_point() else value.dtype)
         for name, value in inputs.items()
     }
     with torch.no_grad():
         for _ in range(2):
             start = time.perf_counter()
-            float(module(**there, logits_to_keep=1).logits[0, -1, 0])
+            float(module(**on_device, logits_to_keep=1).logits[0, -1, 0])
     return time.perf_counter() - start
 
 

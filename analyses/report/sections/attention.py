@@ -53,12 +53,12 @@ def _even(run):
     if "looks" not in run.frames:
         return None
     names = ["trial", "condition"]
-    there = run.frames["attention"][names].astype(str).drop_duplicates()
+    shown_pictures = run.frames["attention"][names].astype(str).drop_duplicates()
     looks = run.frames["looks"].astype(dict.fromkeys(names, str)).drop_duplicates(names)
-    looks = there.merge(looks, on=names)
+    looks = shown_pictures.merge(looks, on=names)
     drawn = looks["picture"].map(len)
     shares = (1 if run.task.place else drawn) / (drawn + looks["text"].map(len))
-    return " to ".join(dict.fromkeys(percent(one) for one in (shares.min(), shares.max())))
+    return " to ".join(dict.fromkeys(percent(share) for share in (shares.min(), shares.max())))
 
 
 SECTION = Section(

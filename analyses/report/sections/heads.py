@@ -61,19 +61,19 @@ def _panels(run, index):
     """Panel → cells: fractions of the gap, or logits without a gap."""
     effects = run.frames["patch_heads"][["component", "source", "positions"]].iloc[0].astype(str)
     sweeps = run.frames["sweeps"]
-    same = np.logical_and.reduce(
+    in_panel = np.logical_and.reduce(
         [sweeps[name].astype(str) == value for name, value in effects.items()]
     )
     columns = {}
     for target, role in (
         run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False)
     ):
-        own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
-        gap = own["gap"].max()
-        own = own.set_index(["layer", "head"]).reindex(index)
-        large = shown(own.assign(gap=gap))
+        rows = sweeps[in_panel & (sweeps["target"] == target) & (sweeps["role"] == role)]
+        gap = rows["gap"].max()
+        rows = rows.set_index(["layer", "head"]).reindex(index)
+        large = shown(rows.assign(gap=gap))
         unit = "logits" if pd.isna(gap) else "of the gap"
-        values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
+        values = rows["effect"] if pd.isna(gap) else rows["restored_fraction"]
         columns[f"{role}, when {target} ({unit})"] = [
             _cell(value, pd.notna(gap), "n" if plain else "n quiet")
             for value, plain in zip(values, large)
@@ -95,16 +95,16 @@ def _looking(run, index):
         return {}
     frame = run.frames["looks"]
     clean = frame[frame["condition"] == "clean"]
-    found = []
+    attention = []
     for trial, rows in clean.groupby("trial", observed=True, sort=False):
         tile = run.tiles.get(trial)
         if not tile or not len(rows["picture"].iloc[0]):
             return {}
         place = tile[0] * run.manifest["grid"][1] + tile[1]
-        found.append(
+        attention.append(
             rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place]))
         )
-    mean = pd.concat(found).groupby(level=[0, 1]).mean().reindex(index)
+    mean = pd.concat(attention).groupby(level=[0, 1]).mean().reindex(index)
     return {f"looks at {run.task.place}": [_cell(value, True, "n") for value in mean]}
 
 

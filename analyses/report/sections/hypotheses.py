@@ -27,7 +27,7 @@ def _values(run: Run):
         {key: plain[key] for key in ("predictions", "hypotheses") if key in plain}
     )
     encoded = base64.b64encode(text.encode()).decode()
-    about = dict(
+    registered = dict(
         says=claims.says,
         exploratory=claims.exploratory,
         hash=claims.hash,
@@ -40,7 +40,7 @@ def _values(run: Run):
     if rates is not None:
         rates = rates[rates["claims"] == claims_hash(run.task)]
     return dict(
-        **about,
+        **registered,
         hypotheses=[
             _one(run, hypothesis, stands[hypothesis.name])
             | dict(rates=[] if rates is None else _rates(rates, hypothesis))
@@ -127,8 +127,8 @@ def _unit(prediction):
 
 def _link(cites):
     """The link and the text of a citation."""
-    found = re.fullmatch(r"(?:arXiv:)?(\d{4}\.\d{4,5})(?:v\d+)?", cites.strip())
-    return dict(text=cites, url=f"https://arxiv.org/abs/{found[1]}" if found else "")
+    arxiv = re.fullmatch(r"(?:arXiv:)?(\d{4}\.\d{4,5})(?:v\d+)?", cites.strip())
+    return dict(text=cites, url=f"https://arxiv.org/abs/{arxiv[1]}" if arxiv else "")
 
 
 def _rates(rates, hypothesis):

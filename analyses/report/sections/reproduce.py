@@ -52,21 +52,22 @@ def _arguments(run):
     options = run.manifest["options"] | dict(
         revision=run.manifest.get("revision"), remote=run.manifest.get("server")
     )
-    given = {"--model": run.model} | {
+    arguments = {"--model": run.model} | {
         f"--{name.replace('_', '-')}": value
         for name, value in options.items()
         if value not in (None, "auto", "end") and value is not False
     }
-    judged = run.task.hypotheses and "--trials-file" not in given
+    judged = run.task.hypotheses and "--trials-file" not in arguments
     if judged and shown_not_to_play(run.frames["play"], run.task):
-        given["--anyway"] = True
-    fixed, columns = given.pop("--fix", {}), given.pop("--columns", None)
+        arguments["--anyway"] = True
+    fixed, columns = arguments.pop("--fix", {}), arguments.pop("--columns", None)
     if columns is not None:
-        given["--columns"] = columns["file"]
+        arguments["--columns"] = columns["file"]
     # Join with "=" where argparse would take a value with a leading dash for an option; a flag has
     # no value.
     parts = (
-        (name, "" if value is True else shlex.quote(str(value))) for name, value in given.items()
+        (name, "" if value is True else shlex.quote(str(value)))
+        for name, value in arguments.items()
     )
     written = [
         f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip()

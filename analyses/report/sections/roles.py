@@ -109,17 +109,20 @@ def _chips(task, evidence, stands):
     says, rows = task.says_of_predictions, []
     for head in stands.heads or scores:
         where = dict(layer=head[0], head=head[1], role=stands.hypothesis.name)
-        asked, _ = _asked(task, evidence, where)
-        left = set(asked.loc[asked["state"] != "refuted", "prediction"])
+        rows_of_head, _ = _asked(task, evidence, where)
+        left = set(rows_of_head.loc[rows_of_head["state"] != "refuted", "prediction"])
         # If one prediction may replace another, the other may be refuted.
         spared = {
-            one for slot in stands.hypothesis.slots if left & set(slot) for one in set(slot) - left
+            spare
+            for slot in stands.hypothesis.slots
+            if left & set(slot)
+            for spare in set(slot) - left
         }
-        asked = asked[~asked["prediction"].isin(spared)]
+        rows_of_head = rows_of_head[~rows_of_head["prediction"].isin(spared)]
         marks = [
             dict(name=row["prediction"], says=says.get(row["prediction"], ""))
             | dict(zip(("sign", "kind"), MARKS["void" if row["void"] else row["state"]]))
-            for row in asked.to_dict("records")
+            for row in rows_of_head.to_dict("records")
         ]
         rows.append(dict(name=name(where), score=scores.get(head, ""), marks=marks))
     return rows
@@ -130,7 +133,7 @@ def _strays(run, named):
     of the trial that strays most."""
     if "strays" not in run.frames:
         return []
-    shown, evidence, found = run.frames["strays"], run.frames["evidence"], []
+    shown, evidence, strays = run.frames["strays"], run.frames["evidence"], []
     for _, head in named.iterrows():
         for role in head["role"].split(" + "):
             where, hypothesis = (head["layer"], head["head"]), run.task.hypothesis(role)
@@ -141,8 +144,8 @@ def _strays(run, named):
                 ]
                 if len(pictures):
                     seen = shown_pictures(pictures, run)
-                    found.append(row | dict(head=name(head), pictures=seen))
-    return found
+                    strays.append(row | dict(head=name(head), pictures=seen))
+    return strays
 
 
 def _shown_in(task, wanted):

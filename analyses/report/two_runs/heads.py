@@ -79,7 +79,7 @@ class _Sample:
 
 def compared(a: Run, b: Run) -> Compared:
     """Compare two runs that have the same heads and a panel in common."""
-    same = shared_trials(a, b).same
+    same_trials = shared_trials(a, b).same
     sides = [{(one.name, one.target, one.role): one for one in items.panels(run)} for run in (a, b)]
     heads, rows = [], []
     for key in sides[0]:
@@ -87,9 +87,9 @@ def compared(a: Run, b: Run) -> Compared:
             continue
         names = list(sides[0][key].effects.columns)
         samples = [_sample(run, side[key], names) for run, side in zip((a, b), sides)]
-        about = dict(zip(KEY, key)) | _about(samples, same)
-        rows.append(about | _agreement(samples, same))
-        heads.append(_differences((a, b), samples, names, about))
+        shared = dict(zip(KEY, key)) | _about(samples, same_trials)
+        rows.append(shared | _agreement(samples, same_trials))
+        heads.append(_differences((a, b), samples, names, shared))
     return Compared(_tested(pd.concat(heads, ignore_index=True)), pd.DataFrame(rows))
 
 
@@ -98,9 +98,9 @@ def _sample(run, panel, names):
     trials = {trial["name"]: trial for trial in run.manifest["trials"]}
     # Sort by name: two runs may have the same trials in different orders.
     effects = panel.effects[names].dropna().sort_index()
-    own = [trials[str(name)] for name in effects.index]
-    words = np.array([trial["answers"][panel.role] for trial in own])
-    replicates = Replicates.recorded(own, run.task)
+    records = [trials[str(name)] for name in effects.index]
+    words = np.array([trial["answers"][panel.role] for trial in records])
+    replicates = Replicates.recorded(records, run.task)
     gap = _gap(run, panel).reindex(effects.index)
     with_gap = np.column_stack([effects.to_numpy(dtype=float), gap.to_numpy(dtype=float)])
     means, strata = replicates.means(with_gap, words, alike=True)
@@ -121,12 +121,12 @@ def _gap(run, panel):
         falls = once.pivot(index="trial", columns="role", values="fall").dropna(axis=1)
         return falls[falls.mean().idxmax()]
     right = run.task.conditions["clean"].right
-    other = run.task.changed(Sweep(panel.target)) if right else panel.target
-    rows = frame[frame["target"] == other]
+    changed = run.task.changed(Sweep(panel.target)) if right else panel.target
+    rows = frame[frame["target"] == changed]
     if right is None or rows.empty:
         return pd.Series(np.nan, frame["trial"].unique())
     before, after = (
-        items.against(run, rows, column, other, right).iloc[:, 0]
+        items.against(run, rows, column, changed, right).iloc[:, 0]
         for column in ("source_logit", "target_logit")
     )
     return before - after
@@ -134,30 +134,30 @@ def _gap(run, panel):
 
 def _about(samples, same):
     """The common unit of a panel's two samples, and their sizes."""
-    one, other = samples
+    a, b = samples
     return dict(
-        unit=LOGITS if one.gap is None or other.gap is None else SHARE,
-        paired=same and len(one.effects) == len(other.effects),
-        n_a=len(one.effects),
-        n_b=len(other.effects),
-        void=one.void or other.void,
+        unit=LOGITS if a.gap is None or b.gap is None else SHARE,
+        paired=same and len(a.effects) == len(b.effects),
+        n_a=len(a.effects),
+        n_b=len(b.effects),
+        void=a.void or b.void,
     )
 
 
 def _agreement(samples, same):
-    one, other = (sample.effects for sample in samples)
-    same = same and len(one) == len(other)
-    varied = all(np.ptp(side.mean(0)) > 0 for side in (one, other))
-    low, high = correlation_interval(one, other, same_trials=same)
-    corrected = disattenuated(one, other, same_trials=same)
+    a, b = (sample.effects for sample in samples)
+    same = same and len(a) == len(b)
+    varied = all(np.ptp(side.mean(0)) > 0 for side in (a, b))
+    low, high = correlation_interval(a, b, same_trials=same)
+    corrected = disattenuated(a, b, same_trials=same)
     names = "corrected", "corrected_low", "corrected_high"
     return dict(
         gap_a=samples[0].mean_gap,
         gap_b=samples[1].mean_gap,
-        correlation=np.corrcoef(one.mean(0), other.mean(0))[0, 1] if varied else np.nan,
+        correlation=np.corrcoef(a.mean(0), b.mean(0))[0, 1] if varied else np.nan,
         ci_low=low,
         ci_high=high,
-        ceiling=ceiling(one, other),
+        ceiling=ceiling(a, b),
     ) | dict(zip(names, corrected))
 
 
@@ -172,15 +172,15 @@ def _differences(runs, samples, names, about):
         table[f"effect_{side}_low"], table[f"effect_{side}_high"] = low, high
     values = [sample.shares if in_shares else sample.effects for sample in samples]
     strata = samples[0].strata, samples[1].strata
-    found = difference(*values, same_trials=about["paired"], strata=strata)
+    tested = difference(*values, same_trials=about["paired"], strata=strata)
     gaps = [sample.mean_gap for sample in samples]
     scales = gaps if in_shares else [1.0, 1.0]
     return pd.DataFrame({name: about[name] for name in KEY}, index=table.index).assign(
         **table,
-        difference=found.mean,
-        ci_low=found.low,
-        ci_high=found.high,
-        p_value=np.nan if about["void"] else found.p,
+        difference=tested.mean,
+        ci_low=tested.low,
+        ci_high=tested.high,
+        p_value=np.nan if about["void"] else tested.p,
         **{name: about[name] for name in ("unit", "paired", "n_a", "n_b", "void")},
         least=max(float(least_effect(gap)) / scale for gap, scale in zip(gaps, scales)),
         rounding=np.hypot(*(run.floor / scale for run, scale in zip(runs, scales))),

@@ -33,12 +33,12 @@ def other_roles(a: Run, b: Run) -> list[OtherRole]:
     if not all("roles" in run.frames for run in (a, b)):
         return []
     named = [_named(run) for run in (a, b)]
-    found = []
+    differing = []
     for head, role in sorted(named[0] ^ named[1]):
-        verdicts = [_verdict(run, head, role, own) for run, own in zip((a, b), named)]
+        verdicts = [_verdict(run, head, role, shown) for run, shown in zip((a, b), named)]
         refuted = any(state == "refuted" for state, _ in verdicts)
-        found.append(OtherRole(head, role, (verdicts[0][1], verdicts[1][1]), refuted))
-    return sorted(found, key=lambda one: not one.refuted)
+        differing.append(OtherRole(head, role, (verdicts[0][1], verdicts[1][1]), refuted))
+    return sorted(differing, key=lambda one: not one.refuted)
 
 
 def _named(run) -> set[tuple[Head, str]]:
@@ -54,25 +54,25 @@ def _verdict(run, head, role, named):
     """The state of a role for a head, as a word and in a sentence."""
     if (head, role) in named:
         return "shown", role
-    asked = {hypothesis.name: hypothesis for hypothesis in run.task.hypotheses}
-    if role not in asked:
+    hypotheses = {hypothesis.name: hypothesis for hypothesis in run.task.hypotheses}
+    if role not in hypotheses:
         return "untested", "not asked for in this run"
     rows = rows_of(run.frames["evidence"], head).drop_duplicates("prediction")
     rows = rows.set_index("prediction")
     states = rows["state"].where(rows["void"] == "", "void").to_dict()
-    against = [name for name in asked[role].refutes if states[name] == "holds"]
+    against = [name for name in hypotheses[role].refutes if states[name] == "holds"]
     left: dict[str, list[str]] = {"refuted": [], "undecided": [], "void": []}
-    for slot in asked[role].slots:
-        own = [states[name] for name in slot]
+    for slot in hypotheses[role].slots:
+        slot_states = [states[name] for name in slot]
         # Predictions of a slot can replace each other, so the best of them counts.
-        state = next(one for one in ("holds", "undecided", "void", "refuted") if one in own)
+        state = next(one for one in ("holds", "undecided", "void", "refuted") if one in slot_states)
         if state != "holds":
             left[state].append(" or ".join(slot))
     words = {"refuted": "refuted", "undecided": "undecided", "void": "could not be tested"}
-    said = [f"{listed(names)} {words[state]}" for state, names in left.items() if names]
-    said += [f"{listed(against)} holds, which speaks against it"] if against else []
+    reasons = [f"{listed(names)} {words[state]}" for state, names in left.items() if names]
+    reasons += [f"{listed(against)} holds, which speaks against it"] if against else []
     state = "refuted" if left["refuted"] or against else "undecided"
-    return state, f"not shown to be: {'; '.join(said) or 'undecided'}"
+    return state, f"not shown to be: {'; '.join(reasons) or 'undecided'}"
 
 
 def role_by_role(a: Run, b: Run) -> list[tuple[str, list[tuple[str, list[str]]]]]:

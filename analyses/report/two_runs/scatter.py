@@ -45,8 +45,8 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
         names: of the runs, for the axes.
         says: what the drawing shows, for readers who cannot see it.
     """
-    points = [one for one in points if np.isfinite([one.x[0], one.y[0]]).all()]
-    ends = [value for one in points for value in (*one.x, *one.y) if np.isfinite(value)]
+    points = [point for point in points if np.isfinite([point.x[0], point.y[0]]).all()]
+    ends = [value for point in points for value in (*point.x, *point.y) if np.isfinite(value)]
     low, high = min(0.0, *ends, 0.0), max(0.0, *ends, 0.0)
     pad = 0.06 * (high - low) or 1.0
     low, high = low - pad, high + pad
@@ -57,17 +57,17 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
     def up(value):
         return SIDE - BOTTOM - (value - low) / (high - low) * (SIDE - BOTTOM - EDGE)
 
-    far = [one for one in points if one.marked or _size(one) >= NEAR * (high - low)]
-    far.sort(key=lambda one: (one.marked, _size(one)))
+    far = [point for point in points if point.marked or _size(point) >= NEAR * (high - low)]
+    far.sort(key=lambda point: (point.marked, _size(point)))
     near = len(points) - len(far)
     body = _axes(low, high, across, up, share, names)
     if near:
-        told = f"{near:,} head{'s' * (near > 1)} that do next to nothing in either run"
+        tooltip = f"{near:,} head{'s' * (near > 1)} that do next to nothing in either run"
         body.append(
             f'<circle class="near" cx="{across(0):.1f}" cy="{up(0):.1f}" r="5">'
-            f"<title>{told}</title></circle>"
+            f"<title>{tooltip}</title></circle>"
         )
-    body += [_point(one, across, up) for one in far]
+    body += [_point(point, across, up) for point in far]
     body += _names(far, across, up)
     return Markup(
         f'<svg class="scatter" role="group" aria-label="{escape(says)}" '
@@ -137,12 +137,12 @@ def _names(points, across, up):
     room."""
     taken: list[tuple[float, float]] = []
     out = []
-    for one in points[: -NAMED - 1 : -1]:
-        x, y = across(one.x[0]) + 7, up(one.y[0]) + 3.5
+    for point in points[: -NAMED - 1 : -1]:
+        x, y = across(point.x[0]) + 7, up(point.y[0]) + 3.5
         if x > SIDE - 24:
             x -= 34
-        if any(abs(x - other) < 24 and abs(y - below) < 11 for other, below in taken):
+        if any(abs(x - left) < 24 and abs(y - below) < 11 for left, below in taken):
             continue
         taken.append((x, y))
-        out.append(f'<text class="name" x="{x:.1f}" y="{y:.1f}">{one.name}</text>')
+        out.append(f'<text class="name" x="{x:.1f}" y="{y:.1f}">{point.name}</text>')
     return out

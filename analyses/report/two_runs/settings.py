@@ -42,7 +42,7 @@ def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
     different = differing(a.manifest, b.manifest)
     same_model = not {"model", "revision", "commit"} & set(different)
     follows = OF_NUMBERS if same_model and "dtype" in different else set()
-    for name, (one, other) in different.items():
+    for name, (in_a, in_b) in different.items():
         if name in follows:
             continue
         top, _, rest = name.partition(".")
@@ -54,13 +54,13 @@ def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
         if called:
             if name == "model":
                 # A model's parent folders are private.
-                one, other = a.model_title, b.model_title
-            rows.setdefault(top, []).append((called, *_values(top, one, other)))
-    found = []
-    for top, own in rows.items():
-        few = len(own) <= MOST_PARTS or top in ("options", "versions")
-        found += own if few else [(top, f"{len(own)} of its settings differ", "")]
-    return found + _trials(a, b)
+                in_a, in_b = a.model_title, b.model_title
+            rows.setdefault(top, []).append((called, *_values(top, in_a, in_b)))
+    listed_rows = []
+    for top, parts in rows.items():
+        few = len(parts) <= MOST_PARTS or top in ("options", "versions")
+        listed_rows += parts if few else [(top, f"{len(parts)} of its settings differ", "")]
+    return listed_rows + _trials(a, b)
 
 
 def _values(top, one, other):
@@ -74,7 +74,7 @@ def _short(value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = listed([str(one) for one in value]) if isinstance(value, list) else str(value)
+    text = listed([str(entry) for entry in value]) if isinstance(value, list) else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
@@ -84,9 +84,9 @@ def _trials(a, b):
     if not shared.same:
         both = f" ({shared.n} of them in both)" if shared.n else ""
         rows.append(("trials", f"{a.n}{both}", f"{b.n}{both}"))
-    asked = [_question(run.manifest) for run in (a, b)]
-    if asked[0] != asked[1]:
-        rows.append(("first question, as it is asked", *asked))
+    questions = [_question(run.manifest) for run in (a, b)]
+    if questions[0] != questions[1]:
+        rows.append(("first question, as it is asked", *questions))
     return rows
 
 
