@@ -1,4 +1,4 @@
-"""A headless browser for tests of pages; tests are skipped where no chromium is found."""
+"""A headless browser for tests of pages; tests are skipped without chromium."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 @contextmanager
 def browser() -> Iterator:
-    """A playwright browser: the system's chromium, which no test downloads."""
+    """A playwright browser with the system's chromium; nothing is downloaded."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip(
@@ -21,7 +21,7 @@ def browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        # In a container there is no room for the sandbox, and /dev/shm is small.
+        # A container does not allow the sandbox, and its /dev/shm is small.
         chromium = playwright.chromium.launch(
             executable_path=found, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
         )
@@ -30,8 +30,8 @@ def browser() -> Iterator:
 
 
 def opened(browser, path: Path, address: str = "", **options):
-    """A page at a file, with everything that it tried to load and every error that it met:
-    ``page.asked`` and ``page.errors``."""
+    """A page opened from a file; ``page.asked`` lists what it tried to load, ``page.errors`` its
+    errors."""
     page = browser.new_context(
         **{"viewport": {"width": 1300, "height": 1000}, **options}
     ).new_page()

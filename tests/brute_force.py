@@ -8,12 +8,12 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 
 class BruteForce:
-    """A model of any family with eager attention, run as often as there are edits.
+    """A model of any family with eager attention, run once per edit.
 
     Args:
         given: a folder of a LLaVA, or the model itself, which is copied.
-        processor: of a model that is given itself.
-        options: what its processor is given so that it shows a picture once and whole.
+        processor: for a model that is not in a folder.
+        options: of the processor, so that it shows a picture once and whole.
         attention: of the copy; eager attention returns its pattern.
     """
 
@@ -37,7 +37,7 @@ class BruteForce:
         self.runs = {}
 
     def inputs(self, trial, condition, rows=1):
-        """What the bare forward takes to see one picture in every row."""
+        """Inputs of the bare forward, with the same picture in every row."""
         text = trial.prompt.replace("<image>", self.processor.image_token)
         made = self.processor(
             text=[text] * rows,
@@ -45,12 +45,12 @@ class BruteForce:
             return_tensors="pt",
             **self.options,
         )
-        # Labels would make it compute a loss.
+        # With labels, the model would compute a loss.
         return {name: value for name, value in made.items() if name not in ("labels", "num_crops")}
 
     @torch.no_grad()
     def patched(self, trial, condition, variants, seen=None):
-        """Logits at [end], (variants, vocabulary), of one forward with a row for each variant.
+        """Logits at [end], (variants, vocabulary), of one forward with a row per variant.
 
         Args:
             variants: lists of (layer, head, position, vector) that are written into that row's z.
@@ -137,8 +137,8 @@ class BruteForce:
         [end], (token, positions, heads, d_head), by ``backward`` through the whole model.
 
         Args:
-            other: a condition to whose run the embeddings, and what the model adds behind its
-                layers, are moved by ``fraction``.
+            other: a condition; the embeddings and what the model adds between layers are moved by
+                ``fraction`` towards its run.
         """
         between = None
         if other is not None:
@@ -148,7 +148,7 @@ class BruteForce:
 
         def entering(index):
             def hook(module, arguments):
-                # Added to what the layer before gave, as far as it differs between the two runs.
+                # Replace what this run adds after the previous layer by the mixture of both runs.
                 stream = between[0] if index == 0 else arguments[0] + between[index] - mine[index]
                 return (stream, *arguments[1:])
 
@@ -187,8 +187,8 @@ class BruteForce:
 
     @torch.no_grad()
     def streams(self, trial, condition):
-        """What enters the first layer, and what the model adds behind each layer but the last, (1,
-        positions, width)."""
+        """The input of the first layer, and what the model adds after each layer but the last,
+        each (1, positions, width)."""
         entered, left, hooks = [], [], []
         for layer in self.layers:
             hooks.append(

@@ -14,14 +14,14 @@ from rgb_circuit.models.planted import planted as make_planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
 
-# On models this small, threads cost more than they save; in processes that tests start too.
+# Threads slow down models this small; the variable is for processes that tests start.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Modules and tests are half a million objects that stay; to look through them for garbage took a
-# third of the time of collecting tests, and a sixth of running them.
+# Modules and tests are half a million permanent objects; searching them for garbage took a third of
+# the time to collect tests, and a sixth of the time to run them.
 gc.disable()
 gc.set_threshold(10_000, 10, 10)
-# Files are written to the disk for the day of a power cut, which no test has.
+# The package syncs files to survive a power cut; no test needs that.
 os.fsync = lambda file: None
 
 
@@ -30,13 +30,13 @@ def pytest_collection_finish():
     gc.enable()
 
 
-# What the names of files begin with whose tests ask an NDIF server.
+# Prefixes of files whose tests use an NDIF server.
 NDIF = ("test_check.", "test_ndif", "test_remote")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """All that asks an NDIF server goes to one worker, or each would start a server of its own."""
+    """One worker runs all tests with an NDIF server, or each worker would start its own."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -81,20 +81,20 @@ def grouped(random_folder):
 
 @pytest.fixture(scope="session")
 def toy():
-    """The shipped toy, which plays and has no circuit."""
+    """The shipped toy, which plays but has no circuit."""
     return rgb.load("toy")
 
 
 @pytest.fixture(scope="session")
 def planted():
-    """The shipped planted model, whose heads do what is known."""
+    """The shipped planted model, whose heads have known roles."""
     return rgb.load("planted")
 
 
 @pytest.fixture(scope="session")
 def runs_folder(tmp_path_factory):
-    """Where runs stand that all workers share."""
-    # A worker's own folder lies in the session's.
+    """The folder of runs that all workers share."""
+    # Each worker's folder is inside the session's.
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "runs"
     folder.mkdir(exist_ok=True)
@@ -103,20 +103,20 @@ def runs_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def planted_run(runs_folder):
-    """The folder of ``rgb-circuit run`` with `runs.PLANTED`, to read; to change it, take a copy."""
+    """The folder of ``rgb-circuit run`` with `runs.PLANTED`; read only, copy it to change it."""
     return runs.finished(runs.PLANTED, runs_folder / "planted")
 
 
 @pytest.fixture(scope="session")
 def toy_run(runs_folder):
-    """The folder of ``rgb-circuit run`` with `runs.TOY`, to read; to change it, take a copy."""
+    """The folder of ``rgb-circuit run`` with `runs.TOY`; read only, copy it to change it."""
     return runs.finished(runs.TOY, runs_folder / "toy")
 
 
 @pytest.fixture(scope="session")
 def two_trials_run(runs_folder):
-    """The folder of ``rgb-circuit run`` with `runs.TWO_TRIALS`, to read; to change it, take a
-    copy."""
+    """The folder of ``rgb-circuit run`` with `runs.TWO_TRIALS`; read only, copy it to change
+    it."""
     return runs.finished(runs.TWO_TRIALS, runs_folder / "two-trials")
 
 
@@ -134,7 +134,7 @@ def no_forward(monkeypatch):
 def _ndif_server(random_folder, tmp_path_factory):
     if sentence := remote_server.missing():
         pytest.skip(sentence)
-    # Not for every file: it builds on much of transformers.
+    # Imported here because it loads much of transformers.
     import families
 
     home = tmp_path_factory.mktemp("served")
@@ -156,7 +156,7 @@ def ndif_server(_ndif_server):
     """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted,
     the grouped random LLaVA and some other families.
 
-    One for the whole session; a test that ends it may leave it so.
+    One for the whole session; a test may stop it and leave it stopped.
     """
     _ndif_server.start()
     return _ndif_server
@@ -164,7 +164,7 @@ def ndif_server(_ndif_server):
 
 @pytest.fixture(scope="session")
 def loaded():
-    """(name, remote) → a model that was loaded before."""
+    """(name, remote) → a model that is already loaded."""
     return {}
 
 
@@ -195,6 +195,6 @@ def _spoiled(tmp_path_factory):
 
 @pytest.fixture
 def spoiled(_spoiled):
-    """(running server of the toy alone, proxy before it, through which results come too)."""
+    """(running server with only the toy, proxy before it that also carries results)."""
     _spoiled[0].start()
     return _spoiled

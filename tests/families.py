@@ -1,9 +1,9 @@
 """Small random vision-language models of each family: the published checkpoints' structure, nothing
 learned.
 
-Each is an ordinary Hugging Face model with its own processor: its family's way of making tokens of
-a picture, special tokens, chat template, masks and position ids, grouped-query attention where the
-family has it. As in `rgb_circuit.models.random`, weights are Gaussian with variance 1 / fan-in and
+Each is an ordinary Hugging Face model with its own processor: its family's tokens for a picture,
+special tokens, chat template, masks and position ids, and grouped-query attention if the family has
+it. As in `rgb_circuit.models.random`, weights are Gaussian with variance 1 / fan-in and
 embeddings have unit size, so that every head moves the logits by far more than rounding.
 """
 
@@ -27,7 +27,7 @@ from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, NOTHING_ODD, ODD_
 
 WIDTH, LAYERS, HEADS, KV_HEADS, D_HEAD = 32, 4, 4, 2, 8
 
-# Where a family's text configuration has no head_dim, heads are width / heads wide: the same.
+# Without head_dim in a family's text configuration, d_head is width / heads: the same number.
 TEXT = dict(
     hidden_size=WIDTH,
     intermediate_size=2 * WIDTH,
@@ -42,20 +42,20 @@ VISION = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_att
 
 @dataclass(frozen=True)
 class Family:
-    """What is known of a small model before it is built.
+    """The facts about a small model that are known before it is built.
 
     Attributes:
-        build: makes (model without random weights yet, processor).
+        build: makes (model, not yet randomised, and processor).
         side: of a picture that is shown once and whole, in pixels.
         grid: image tokens per side of one view of it.
-        tokens: how many ids of such a picture are ``image_token_id``.
-        views: how often the picture is shown.
-        takes: what the forward takes beside ids, attention mask and pixels.
-        options: what the processor is given so that it shows the picture once and whole.
-        needs: a package beside those of the package that the processor cannot do without.
+        tokens: the number of a picture's ids that are ``image_token_id``.
+        views: the number of views of the picture.
+        takes: inputs of the forward in addition to ids, attention mask and pixels.
+        options: of the processor, so that it shows the picture once and whole.
+        needs: an additional package that the processor needs.
         attends: which positions see later ones: ``"none"``, ``"image"`` (image tokens only) or
             ``"all"``.
-        any_size: it takes pictures of any size, so that ``side`` is what ``load`` is asked for.
+        any_size: it takes pictures of any size, so ``load`` is called with ``side``.
     """
 
     build: Callable[[], tuple[nn.Module, hf.ProcessorMixin]]
@@ -71,7 +71,7 @@ class Family:
 
     @property
     def tiles(self) -> int | None:
-        """What ``load`` and ``wrap`` are given to see pictures of ``side``."""
+        """``tiles`` for ``load`` and ``wrap``, for pictures of ``side``."""
         return self.grid if self.any_size else None
 
 
@@ -79,7 +79,7 @@ FAMILIES: dict[str, Family] = {}
 
 
 def family(side: int, grid: int, tokens: int | None = None, **facts):
-    """Enters a builder into ``FAMILIES`` under its name."""
+    """Register a builder in ``FAMILIES`` under its name."""
 
     def enter(build):
         FAMILIES[build.__name__] = Family(build, side, grid, tokens or grid * grid, **facts)
@@ -90,14 +90,14 @@ def family(side: int, grid: int, tokens: int | None = None, **facts):
 
 def built(name: str, seed: int = 0) -> tuple[nn.Module, hf.ProcessorMixin]:
     """A family's small model with random weights, in evaluation mode, and its processor."""
-    # What initialisation draws is replaced or stays at its constant.
+    # `randomised` replaces all weights that initialisation draws.
     model, processor = FAMILIES[name].build()
     return randomised(model, seed), processor
 
 
 def saved(name: str, folder: str | Path, seed: int = 0) -> Path:
-    """Writes a family's small model and processor into one folder, as published: video settings
-    included."""
+    """Write a family's small model and processor into one folder, as published, with video
+    settings."""
     model, processor = built(name, seed)
     folder = save(model, processor, folder)
     add_video_part(processor, folder)
@@ -105,7 +105,7 @@ def saved(name: str, folder: str | Path, seed: int = 0) -> Path:
 
 
 def add_video_part(processor: hf.ProcessorMixin, folder: Path):
-    """Writes a published processor's settings for videos, of a class that needs torchvision."""
+    """Write a published processor's video settings, for a class that needs torchvision."""
     part = VIDEO_PARTS.get(type(processor).__name__)
     if part:
         file = folder / "processor_config.json"
@@ -169,7 +169,7 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     Norms and layer scales stay as they are.
     """
     generator = torch.Generator().manual_seed(seed)
-    # Gemma's tables are scaled where they are read.
+    # Gemma scales its embeddings when it reads them.
     scale = {
         id(each.weight): getattr(each, "embed_scale", 1.0)
         for each in model.modules()
@@ -181,7 +181,7 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
         if id(parameter) in scale or kind in LOOSE:
             parameter.copy_(drawn / scale.get(id(parameter), 1.0))
         elif parameter.ndim >= 2:
-            # Experts lie side by side.
+            # Experts are stacked along the first axis.
             own = parameter[0, 0] if ".experts." in name else parameter[0]
             parameter.copy_(drawn / own.numel() ** 0.5)
         elif kind == "bias" and "norm" not in name:
@@ -194,8 +194,7 @@ LOOSE = ("class_embedding", "cls_token", "position_embeddings", "image_newline")
 
 
 def prompt(processor: hf.ProcessorMixin, question: str = ODD_QUESTION) -> str:
-    """A question about one picture as the family's own chat template has it (PaliGemma has
-    none)."""
+    """A question about one picture in the family's own chat template (PaliGemma has none)."""
     if processor.chat_template is None:
         return f"<image>{question}"
     conversation = [
@@ -210,7 +209,7 @@ def inputs(
     pictures: list[Image.Image],
     question: str = ODD_QUESTION,
 ) -> dict:
-    """What the family's forward takes to see each picture once and whole, a row a picture."""
+    """Inputs of the family's forward, one row per picture, each shown once and whole."""
     text = [prompt(processor, question)] * len(pictures)
     made = processor(
         text=text,
@@ -235,9 +234,9 @@ def tokenizer(
 
     Args:
         specials: tokens that are never split.
-        begin: the token that texts begin with; None for a family without.
-        writes_begin: put it in front of every text, whether or not a template did.
-        named: attributes such as ``image_token``, for processors that ask the tokenizer.
+        begin: the token that texts begin with; None for a family without one.
+        writes_begin: put it in front of every text, even after a template's.
+        named: attributes such as ``image_token``, for processors that read them.
     """
     split = pre_tokenizers.Whitespace()
     colors = [
@@ -270,7 +269,7 @@ def tokenizer(
     return made
 
 
-# What templates write around a question, and punctuation.
+# Words that templates write around a question, and punctuation.
 ROLES = (
     "USER ASSISTANT Human user assistant system model User Assistant You are a helpful . : , "
     "? ! # ###"
@@ -278,7 +277,7 @@ ROLES = (
 
 
 def ids(tokens: hf.PreTrainedTokenizerFast, **settings) -> dict:
-    """What a text configuration has of its tokenizer."""
+    """A text configuration's entries from its tokenizer."""
     return dict(
         vocab_size=len(tokens),
         pad_token_id=tokens.pad_token_id,
@@ -293,8 +292,8 @@ def square(side: int) -> dict:
 
 
 def chat(before: str, picture: str, after: str, end: str, start: str = "") -> str:
-    """A template: ``start``, each message between ``before`` and ``after``, ``end`` to ask for an
-    answer."""
+    """A chat template: ``start``, each message between ``before`` and ``after``, and ``end`` to
+    prompt for an answer."""
     return (
         start
         + "{% for message in messages %}"
@@ -357,7 +356,7 @@ def clip_llava(text: hf.PreTrainedConfig, tokens, template=LLAVA_CHAT, strategy=
 @family(24, 6)
 def llava_llama():
     tokens = tokenizer(("<image>",))
-    # As in LLaVA-1.5, every head has keys and values of its own.
+    # As in LLaVA-1.5, every head has its own keys and values.
     return clip_llava(
         hf.LlamaConfig(**ids(tokens, **WIDE_HEADS | {"num_key_value_heads": HEADS})), tokens
     )
@@ -379,8 +378,8 @@ def llava_llama3():
 
 @family(26, 6)
 def llava_qwen2():
-    """With a SigLIP tower, as llava-interleave: 2 px right and bottom go to no token, as 6 px of
-    384 do."""
+    """With a SigLIP tower, as llava-interleave: 2 px on the right and at the bottom have no token,
+    like 6 px of 384."""
     tokens = tokenizer(("<image>", *IM), begin=None, end="<|endoftext|>")
     tower = hf.SiglipImageProcessorPil(size=square(26))
     processor = llava_processor(tokens, tower, chatml("<image>\n"), strategy="full", extra=0)
@@ -402,14 +401,14 @@ def siglip_tower(side: int, **settings) -> hf.SiglipVisionConfig:
 
 @family(24, 6)
 def llava_mistral():
-    """With a window that holds the question and half of the picture."""
+    """With an attention window over the question and half of the picture."""
     tokens = tokenizer(("<image>",))
     return clip_llava(hf.MistralConfig(**ids(tokens, **WIDE_HEADS), sliding_window=32), tokens)
 
 
 @family(24, 6, tokens=37)
 def llava_full():
-    """The class token is shown to the language model too, before the patches."""
+    """The language model also sees the class token, before the patches."""
     tokens = tokenizer(("<image>",))
     return clip_llava(hf.LlamaConfig(**ids(tokens, **WIDE_HEADS)), tokens, strategy="full")
 
@@ -432,7 +431,7 @@ PIXTRAL_CHAT = chat("[INST]", "[IMG]", "[/INST]", "", start="{{ bos_token }}")
 
 
 def pixtral_tower() -> hf.PixtralVisionConfig:
-    """Takes pictures of any size up to 48 px."""
+    """A tower for pictures of any size up to 48 px."""
     return hf.PixtralVisionConfig(image_size=48, patch_size=4, head_dim=8, **VISION)
 
 
@@ -445,7 +444,7 @@ def pixtral_processor(tokens, merge: int = 1):
 
 @family(24, 6)
 def vipllava():
-    """Patches are told by five layers of the tower together, the class token by none."""
+    """Features are concatenated from five layers of the tower, without the class token."""
     tokens = tokenizer(("<image>",))
     config = hf.VipLlavaConfig(
         vision_config=clip_tower(num_hidden_layers=4),
@@ -460,7 +459,7 @@ def vipllava():
 
 
 def anyres(side: int) -> list[list[int]]:
-    """LLaVA-NeXT's sizes that a picture may be tiled at."""
+    """The sizes in which LLaVA-NeXT may tile a picture."""
     return [
         [side, 2 * side],
         [2 * side, side],
@@ -472,7 +471,7 @@ def anyres(side: int) -> list[list[int]]:
 
 @family(24, 6, tokens=36 + 6 * 7, views=2, takes=("image_sizes",))
 def llava_next():
-    """The picture whole, and again in tiles with a newline token behind every row."""
+    """The whole picture, and again in tiles with a newline token after every row."""
     tokens = tokenizer(("<image>", "[INST]", "[/INST]"))
     pictures = hf.LlavaNextImageProcessorPil(
         size={"shortest_edge": 24}, crop_size=square(24), image_grid_pinpoints=anyres(24)
@@ -545,13 +544,13 @@ def llava_onevision():
 
 QWEN_MARKS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *IM)
 QWEN_TAKES = ("image_grid_thw", "mm_token_type_ids")
-# Rotary angles of time, row and column share the four pairs of a head.
+# A head's four rotary pairs are split between the angles of time, row and column.
 MROPE = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
 QWEN_VISION = dict(patch_size=4, spatial_merge_size=2, temporal_patch_size=2, num_heads=2)
 
 
 def qwen_pictures(kind=hf.Qwen2VLImageProcessorPil, merge: int = 2, frames: int = 2):
-    """Flat patches of pictures that keep their size: of 2 × 2 to 12 × 12 tokens of 8 px."""
+    """Flat patches of pictures at their own size: 2 × 2 to 12 × 12 tokens of 8 px."""
     size = {"shortest_edge": 16 * 16, "longest_edge": 96 * 96 * frames}
     return kind(patch_size=4, merge_size=merge, temporal_patch_size=frames, size=size)
 
@@ -587,7 +586,7 @@ def qwen2_vl():
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen2_5_vl():
-    """Its tower sees windows of 2 × 2 tokens in all layers but the last."""
+    """Its tower attends within windows of 2 × 2 tokens in all layers but the last."""
     vision = dict(
         depth=2,
         hidden_size=16,
@@ -607,7 +606,7 @@ def qwen2_5_vl():
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen3_vl():
-    """DeepStack: features of two layers of the tower are added behind the first two language
+    """DeepStack: features from two layers of the tower are added after the first two language
     layers."""
     vision = dict(
         depth=3,
@@ -628,7 +627,7 @@ def qwen3_vl():
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def qwen3_vl_moe():
-    """As Qwen3-VL, with four experts of which every token asks two."""
+    """As Qwen3-VL, with four experts, two per token."""
     vision = dict(
         depth=3,
         hidden_size=16,
@@ -649,8 +648,8 @@ def qwen3_vl_moe():
 
 @family(48, 6, takes=("image_grid_thw",), any_size=True)
 def exaone4_5():
-    """Norms behind the blocks and none before; a window in three layers, the fourth without
-    angles."""
+    """Norms after the blocks and none before; a window in three layers, no rotary angles in the
+    fourth."""
     vision = dict(
         depth=2,
         hidden_size=16,
@@ -714,7 +713,7 @@ def glm(processor_kind, pictures_kind, config_kind, model_kind):
 
 @family(48, 6, takes=QWEN_TAKES, any_size=True)
 def glm4v():
-    """GLM-4.1V: norms before and behind the blocks."""
+    """GLM-4.1V: norms before and after the blocks."""
     return glm(
         hf.Glm4vProcessor,
         hf.Glm4vImageProcessorPil,
@@ -736,7 +735,7 @@ def glm46v():
 
 @family(24, 6, takes=("image_grid_thw", "image_merge_sizes"), any_size=True)
 def video_llama_3():
-    """Every patch is a token; its forward makes the logits of all positions."""
+    """Every patch is a token; the forward computes logits at all positions."""
     tokens = tokenizer(("<|image_pad|>", "<|video_pad|>", *IM), begin=None, end="<|endoftext|>")
     processor = without_video(hf.VideoLlama3Processor)(
         qwen_pictures(hf.VideoLlama3ImageProcessorPil, merge=1, frames=1),
@@ -764,7 +763,7 @@ GEMMA_TURN = chat(
 
 @family(32, 4, takes=("token_type_ids",), attends="image")
 def gemma3():
-    """64 patches are pooled into 16 tokens; a window and all positions take turns."""
+    """64 patches are pooled into 16 tokens; layers alternate between a window and all positions."""
     named = dict(
         boi_token="<start_of_image>", eoi_token="<end_of_image>", image_token="<image_soft_token>"
     )
@@ -796,7 +795,7 @@ def gemma_sees(text_kind, **settings):
     tokens = tokenizer((), begin="<bos>", end="<eos>", image_token="<image>")
     pictures = hf.SiglipImageProcessorPil(size=square(24))
     pictures.image_seq_length = 36
-    # It adds tokens of its own to the tokenizer.
+    # This processor adds its own tokens to the tokenizer.
     processor = hf.PaliGemmaProcessor(pictures, tokens)
     config = hf.PaliGemmaConfig(
         vision_config=siglip_tower(24, projection_dim=WIDTH),
@@ -815,7 +814,7 @@ def paligemma():
 
 @family(24, 6, takes=("token_type_ids",), attends="all")
 def paligemma2():
-    """On Gemma 2: softcapped scores and logits, norms behind the blocks."""
+    """On Gemma 2: softcapped scores and logits, norms after the blocks."""
     return gemma_sees(hf.Gemma2Config, query_pre_attn_scalar=D_HEAD, sliding_window=4096)
 
 
@@ -836,14 +835,14 @@ IDEFICS_CHAT = chat(
 
 
 def whole(side: int) -> dict:
-    """No splitting, and no enlarging before it would begin."""
+    """Options against splitting, and against the enlargement before it."""
     return {"do_image_splitting": False, "size": {"longest_edge": side}}
 
 
 def idefics(
     side, config_kind, vision_kind, model_kind, processor_kind, pictures_kind, tokens, **parts
 ):
-    """144 patches are shuffled into 36 tokens; larger pictures would be split."""
+    """Pixel shuffle makes 36 tokens of 144 patches; larger pictures would be split."""
     processor = without_video(processor_kind)(
         pictures_kind(size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}),
         tokens,
@@ -876,7 +875,7 @@ def idefics3():
 
 @family(50, 6, takes=("pixel_attention_mask",), options=whole(50), needs="num2words")
 def smolvlm():
-    """With 2 px right and bottom that go to no token, as 6 px of 384 do."""
+    """2 px on the right and at the bottom have no token, like 6 px of 384."""
     return idefics(
         50,
         hf.SmolVLMConfig,
@@ -1036,7 +1035,7 @@ def deepseek_vl():
 
 @family(48, 6, takes=("image_sizes",), any_size=True)
 def lighton_ocr():
-    """A Pixtral tower on Qwen 3, whose patches are merged two by two; rows have no end."""
+    """A Pixtral tower with Qwen 3; patches are merged two by two, without row-end tokens."""
     named = dict(
         image_token="<|image_pad|>",
         image_break_token="<|vision_pad|>",
@@ -1085,7 +1084,7 @@ def paddleocr_vl():
 
 @family(48, 6, takes=(*QWEN_TAKES, "moe_mm_token_type_ids"), any_size=True)
 def ernie4_5_vl_moe():
-    """Image tokens ask other experts than words do, which layers are told of every position."""
+    """Image tokens and words use different experts; layers get the type of every position."""
     marks = ("image", "image_start", "image_end", "video", "video_start", "video_end")
     tokens = tokenizer((), **{f"{mark}_token": f"<|{mark}|>" for mark in marks})
     processor = without_video(hf.Ernie4_5_VLMoeProcessor)(
@@ -1118,7 +1117,7 @@ def ernie4_5_vl_moe():
 
 @family(24, 6)
 def janus():
-    """Only its tower reads pictures; what draws them has no part in an answer."""
+    """Only its tower reads pictures; its image generator takes no part in an answer."""
     named = dict(
         image_token="<image_placeholder>",
         boi_token="<begin_of_image>",
@@ -1151,7 +1150,7 @@ def janus():
 
 @family(24, 6)
 def ovis2():
-    """A picture's tokens are mixtures of a visual vocabulary's rows."""
+    """A picture's tokens are mixtures of the rows of a visual vocabulary."""
     indicators = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
     tokens = tokenizer(("<image>", "<IMG_ATOM>", *indicators, *IM), begin=None, end="<|endoftext|>")
     processor = hf.Ovis2Processor(
@@ -1171,7 +1170,7 @@ def ovis2():
     return hf.Ovis2ForConditionalGeneration(config), processor
 
 
-# All that can be built here.
+# The families that can be built with the installed packages.
 NAMES = [
     name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)
 ]
@@ -1181,7 +1180,7 @@ def at_hand(*names: str) -> list[str]:
     return [name for name in names if name in NAMES]
 
 
-# One of each way that the engine is asked.
+# One family for each way in which the engine is used.
 KINDS = at_hand(
     "llava_llama",  # keys and values for every head
     "llava_mistral",  # heads that share keys and values; a window in all layers
@@ -1191,7 +1190,7 @@ KINDS = at_hand(
     "qwen3_vl_moe",  # experts
     "ernie4_5_vl_moe",  # experts for image tokens and others for words
     "glm4v",  # norms before and behind the blocks
-    # Norms behind the blocks alone; a window in three layers, the fourth without angles.
+    # Norms only after the blocks; a window in three layers, no rotary angles in the fourth.
     "exaone4_5",
     "video_llama_3",  # logits of all positions
     "gemma3",  # image tokens that see each other; a window in every other layer
@@ -1200,8 +1199,8 @@ KINDS = at_hand(
     "smolvlm",  # layers that stand elsewhere in the model
     "aya_vision",  # attention beside the MLP; windows, and layers without angles
 )
-# Of these, for what is crossed with kernels or positions: each makes masks, angles or places in
-# another way, and nothing else depends on the two.
+# The subset for tests crossed with kernels or positions: these depend only on masks, rotary angles
+# and places of tokens, which each of these families makes differently.
 FEW = at_hand(
     "llava_llama",  # a causal mask alone
     "llava_mistral",  # a window that cuts the picture

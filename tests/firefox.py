@@ -1,7 +1,7 @@
 """A headless Firefox for tests of pages, driven by Marionette, which every Firefox has: playwright
-drives only one that it has downloaded. Tests are skipped where there is none.
+drives only its own download. Tests are skipped without Firefox.
 
-A message is its length, a colon and JSON: ``[0, number, command, parameters]`` there, and
+A message is its length, a colon and JSON: ``[0, number, command, parameters]`` to Firefox, and
 ``[1, number, error, result]`` back.
 """
 
@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 NAMES = ("firefox", "firefox-esr")
-# Seconds for it to start, and for what is waited for.
+# Seconds to wait for the start, and for a condition.
 STARTS, WAITS = 120, 60
-# Firefox takes a free port, and writes it into its profile.
+# Firefox chooses a free port and writes it into its profile.
 SETTINGS = 'user_pref("marionette.port", 0);\n'
 
 
 class Firefox:
-    """A session of a Firefox that listens at a port."""
+    """A session with the Firefox on a port."""
 
     def __init__(self, port: int):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAITS)
@@ -35,7 +35,7 @@ class Firefox:
         self.send("WebDriver:NewSession")
 
     def send(self, command: str, **parameters: Any) -> Any:
-        """The result of a command; RuntimeError with what Firefox says of an error."""
+        """The result of a command; RuntimeError with Firefox's message on an error."""
         self.sent += 1
         text = json.dumps([0, self.sent, command, parameters]).encode()
         self.socket.sendall(b"%d:%s" % (len(text), text))
@@ -70,8 +70,8 @@ class Firefox:
         return f"document.querySelector({json.dumps(element)})"
 
     def move(self, element: str, x: float = 0.5, y: float = 0.5, click: bool = False) -> None:
-        """Move the mouse to a place of an element, in shares of its width and height, where the
-        element is brought into view; and click there."""
+        """Scroll an element into view, move the mouse to a place in it, in shares of its width and
+        height, and click there if asked to."""
         self.run(f"{self.find(element)}.scrollIntoView({{block: 'nearest'}})")
         left, top, width, height = self.run(
             f"(({{x, y, width, height}}) => [x, y, width, height])({self.find(element)}"

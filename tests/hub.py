@@ -1,8 +1,7 @@
-"""A hub on this machine, as far as loading a model asks it for files; some of its answers are
-refusals.
+"""A local hub with what loading a model needs; some of its answers are refusals.
 
-A process of its own has the hub and loads from it, since the hub's client reads its settings once:
-`loaded` starts one. A name may end in ``@REVISION``.
+The hub's client reads its settings only once, so `loaded` starts a process that runs the hub and
+loads from it. A name may end in ``@REVISION``.
 """
 
 import hashlib
@@ -20,8 +19,7 @@ from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-# Owner of a repository → the hub's answer about anything in it: HTTP status, and the code that says
-# more.
+# Owner of a repository → the hub's answer to any request about it: HTTP status and error code.
 REFUSALS = {"gated": (403, "GatedRepo"), "secret": (403, None), "unwell": (500, None)}
 
 
@@ -49,8 +47,8 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
             return self._content(owner, repository, folder, rest)
 
         def _content(self, owner, repository, folder, rest):
-            """Of a repository (no rest), its list (tree, revision), or a file (resolve, revision,
-            …)."""
+            """The answer about a repository (no rest), its list of files (tree, revision), or a
+            file (resolve, revision, …)."""
             if not rest:
                 content = json.dumps({"id": f"{owner}/{repository}", "sha": COMMIT}).encode()
             elif rest[0] == "tree" and len(rest) == 2:
@@ -93,12 +91,12 @@ def hub(folders: Mapping[str, Path]) -> Iterator[str]:
 def loaded(
     repositories: Mapping[str, Path], cache: Path, names: Sequence[str], away: Sequence[str]
 ) -> dict[str | tuple[str, str], dict]:
-    """What comes of loading, in a process of its own.
+    """The results of loading models in a separate process.
 
     Args:
         repositories: hub id → folder, of a hub.
-        names: what is loaded from it.
-        away: what is loaded again once the hub cannot be reached; under (name, "away").
+        names: the models to load from it.
+        away: the models to load again after the hub is gone; under (name, "away").
 
     Returns:
         Name → entries of the manifest, or ``refused``, and ``seconds``.
@@ -119,7 +117,7 @@ def loaded(
 
 def _main(repositories, names, away):
     with hub({name: Path(folder) for name, folder in repositories.items()}) as address:
-        # Before the hub's client is imported.
+        # Set these before the hub's client is imported.
         os.environ |= {
             "HF_ENDPOINT": address,
             "HF_HUB_OFFLINE": "0",
@@ -133,7 +131,7 @@ def _load(name):
     import rgb_circuit as rgb
     from rgb_circuit.keeping.manifest import manifest
 
-    # With the imports that it takes.
+    # Import before the clock starts.
     load, started = rgb.load, time.monotonic()
     try:
         model = load(name.split("@")[0], revision=name.partition("@")[2] or None)

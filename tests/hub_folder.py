@@ -1,5 +1,4 @@
-"""A folder laid out like the hub's llava-hf/llava-1.5-7b-hf, as other people's checkpoints are
-found."""
+"""A folder laid out like the hub's llava-hf/llava-1.5-7b-hf, a typical published checkpoint."""
 
 import json
 from pathlib import Path
@@ -8,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-# Where the tensors of today's modules were when the published checkpoints were written.
+# Prefixes of tensors: today's → those of the published checkpoints.
 OLD_PREFIXES = {
     "model.language_model.": "language_model.model.",
     "lm_head.": "language_model.lm_head.",
@@ -20,11 +19,11 @@ OLD_PREFIXES = {
 def write_hub_folder(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, folder: str | Path
 ) -> Path:
-    """Write a LLaVA with a CLIP tower as its repository on the hub has it.
+    """Write a LLaVA with a CLIP tower in the form of its repository on the hub.
 
-    Half precision, old tensor names in two shards with an index, tables that are computed anew, and
-    three files of settings where ``save_pretrained`` writes one. The vocabulary is padded if
-    ``model`` was built so.
+    Half precision, old tensor names in two shards with an index, tables that are computed anew at
+    loading, and three files of settings instead of the one that ``save_pretrained`` writes. The
+    vocabulary is padded if ``model`` was built so.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +101,7 @@ def write_hub_folder(
 
 
 def old_name(name: str) -> str:
-    """What a tensor of today's module is called in the published files."""
+    """The name in the published files of a tensor of today's module."""
     for new, old in OLD_PREFIXES.items():
         if name.startswith(new):
             return old + name.removeprefix(new)
@@ -110,7 +109,7 @@ def old_name(name: str) -> str:
 
 
 def change(file: str | Path, **entries) -> None:
-    """Set entries of a JSON file; those given as None are taken out."""
+    """Set entries of a JSON file; None removes an entry."""
     held = json.loads(Path(file).read_text()) | entries
     _write(Path(file), {name: entry for name, entry in held.items() if entry is not None})
 

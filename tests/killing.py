@@ -1,9 +1,9 @@
 """Runs that are killed again and again until they are done. A script, since it forks: python
 killing.py FOLDER KILLS SEED
 
-Every attempt is a fork of this process, which has the model loaded already. ``FOLDER/undisturbed``
-is a run that nobody killed; the others were killed, and then finished.
-Prints as JSON: ``runs``, ``progress`` (share of all parts that were written, at each kill),
+Every attempt is a fork of this process, which has already loaded the model. ``FOLDER/undisturbed``
+is a run without kills; the others were killed, and then finished.
+Prints JSON: ``runs``, ``progress`` (share of all parts that were written, at each kill),
 ``repeated`` (finished parts that were written again).
 """
 
@@ -33,7 +33,7 @@ OPTIONS = dict(trials="6", seed=0, positions="end", only_correct=False, device="
 
 
 def start(folder, model, trials):
-    """A run in a process of its own; returns its id."""
+    """Start a run in a fork; returns its process id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -45,12 +45,12 @@ def start(folder, model, trials):
             study.run(folder, model, trials, OPTIONS)
         status = 0
     finally:
-        # No clean-up of the process that was forked.
+        # Skip the clean-up inherited from the parent.
         os._exit(status)
 
 
 def done(child):
-    """Wait for a run's end; whether it was not killed."""
+    """Wait for a run's end; returns whether it finished, rather than being killed."""
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, -signal.SIGKILL), f"a run failed in {child}"
     return status == 0
@@ -61,28 +61,28 @@ def written(folder):
 
 
 def wait_for(folder, parts, child):
-    """Until so many parts are written, or the run has ended."""
+    """Wait until this many parts are written, or the run has ended."""
     while sum(1 for _ in folder.glob("parts/*/[!.]*.parquet")) < parts and not ended(child):
         time.sleep(0.01)
 
 
 def ended(child):
-    """Whether a process has ended; it is still to be waited for."""
+    """Whether a process has ended; leaves it to be waited for."""
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def main(folder, kills, seed):
     torch.set_num_threads(1)
     matplotlib.use("Agg")
-    # A thread would not survive a fork, and its locks would.
+    # Start no thread: it would not survive a fork, but its locks would.
     tqdm.monitor_interval = 0
-    # Its own lock is shared by forks, and one that is killed would keep it for ever.
+    # tqdm's default lock is shared by forks, and a killed one would hold it forever.
     tqdm.set_lock(threading.RLock())
     runs.undrawn(pytest.MonkeyPatch())
     model = rgb.wrap(*planted(grid=3, layers=4, decoys=())[:2], name="planted")
     trials = rgb.rgb_trials(model, int(OPTIONS["trials"]))
 
-    # Here rather than in a fork, so that forks find everything imported.
+    # Run this one here rather than in a fork, so that forks inherit all imports.
     with locked(open_folder(folder / "undisturbed")), redirect_stdout(sys.stderr):
         study.run(folder / "undisturbed", model, trials, OPTIONS)
     n_parts = len(written(folder / "undisturbed"))
@@ -94,7 +94,7 @@ def main(folder, kills, seed):
         while not over:
             child = start(here, model, trials)
             if len(progress) < kills:
-                # By what is written, not by the clock, which a busy machine stretches.
+                # Time the kill by parts written, not by the clock, which varies with the load.
                 wait_for(here, len(seen) + rng.uniform(0, 0.4 * n_parts), child)
                 time.sleep(rng.uniform(0, 0.02))
                 os.kill(child, signal.SIGKILL)

@@ -1,8 +1,7 @@
-"""A run of 1,024 heads and 32 trials, made up from one of the planted model: as large as
+"""A run with 1,024 heads and 32 trials, made from a run of the planted model: as large as
 LLaVA-1.5-7B's, in seconds.
 
-Some heads do what a planted one does; all others do nothing but noise. Every frame is as a real run
-has it.
+Some heads copy a planted one; all others are noise. Every frame has the form of a real run's.
 """
 
 import io
@@ -16,7 +15,7 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.trial import described
 
-# A head of the large run → the planted head that it does what it does.
+# A head of the large run → the planted head that it copies.
 PLANTED = {
     (10, 3): (1, 3), (14, 8): (2, 1), (19, 6): (3, 0), (20, 10): (4, 1), (23, 12): (4, 2), (24,
     5): (3, 2),
@@ -78,7 +77,8 @@ def grow(planted: Path, folder: Path, seed: int = 0) -> Path:
 
 
 def _blur(frame, rng):
-    """Noise on effects, the same on their intervals, with which next to nothing is shown."""
+    """Add the same noise to effects and their intervals, and widen these, so that almost nothing is
+    shown."""
     effect = next((name for name in ("effect", "direct_effect") if name in frame), None)
     if effect is None:
         return
@@ -92,7 +92,7 @@ def _blur(frame, rng):
 
 
 def _panels(planted, folder):
-    """The rows of ``sweeps`` that are the panels'."""
+    """The rows of ``sweeps`` that belong to panels."""
     old, sweeps = (
         pd.read_parquet(planted / "panels.parquet"),
         pd.read_parquet(folder / "sweeps.parquet"),
@@ -105,7 +105,7 @@ def _panels(planted, folder):
 
 
 def _renamed(planted, folder):
-    """The frames of single heads, with the heads called what they are here."""
+    """The frames of single heads, with the heads' names in the large run."""
     new = {old: own for own, old in PLANTED.items()}
     for name, sides in (("composition", ("sender", "receiver")), ("mediation", ("sender",))):
         frame = pd.read_parquet(planted / f"{name}.parquet")

@@ -1,5 +1,5 @@
-"""Interventions of every kind, one forward each, with an attention function of its own and plain
-PyTorch hooks on the bare Hugging Face model: shares no code with the package."""
+"""Interventions of every kind, one forward each, by a separate attention function and plain PyTorch
+hooks on the bare Hugging Face model: shares no code with the package."""
 
 import copy
 from types import SimpleNamespace
@@ -8,8 +8,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
-# What one forward is changed by, and what it leaves behind; attention functions get no state of
-# their own.
+# The changes to the current forward, and its recorded values: attention functions have no state.
 NOW = SimpleNamespace(layers=(), changes=(), seen=None)
 
 
@@ -54,7 +53,7 @@ class Oracle:
     """A copy of a model of any family.
 
     Args:
-        inputs: (trial, condition) → what the bare forward takes.
+        inputs: (trial, condition) → inputs of the bare forward.
     """
 
     def __init__(self, model, inputs):
@@ -69,13 +68,13 @@ class Oracle:
 
     @torch.no_grad()
     def run(self, trial, condition, changes=()):
-        """Logits at [end], and what every layer had: ``z, attn_out, mlp_out, resid_pre, query, key,
+        """Logits at [end], and every layer's values: ``z, attn_out, mlp_out, resid_pre, query, key,
         value``, the last three (head, position, d_head).
 
         Args:
-            changes: (kind, layer, head or None, positions, vectors of all positions, or numbers): a
-                kind is one of the above, ``"scale"`` of one of them, with the kind last, or
-                ``"bias"``: its positions look, then those that are looked at, then the number.
+            changes: (kind, layer, head or None, positions, vectors of all positions). A kind is one
+                of the above; or ``"scale"``, with a number and the scaled kind at the end; or
+                ``"bias"``, with query positions, key positions and a number.
         """
         seen = {
             kind: {} for kind in ("z", "attn_out", "mlp_out", "resid_pre", "query", "key", "value")
@@ -105,7 +104,7 @@ class Oracle:
                 return changed("attn_out", layer, output[0]), *output[1:]
 
             def after_mlp(module, arguments, output):
-                # A mixture of experts may return scores too.
+                # A mixture of experts may also return scores.
                 if isinstance(output, tuple):
                     return changed("mlp_out", layer, output[0]), *output[1:]
                 return changed("mlp_out", layer, output)
@@ -133,15 +132,15 @@ class Oracle:
         return logits, seen
 
     def unchanged(self, trial, condition):
-        """The run with no change."""
+        """The run without changes."""
         if (trial.name, condition) not in self.runs:
             self.runs[trial.name, condition] = self.run(trial, condition)
         return self.runs[trial.name, condition]
 
     def path(self, trial, condition, source, senders, receiver, into):
-        """Logits at [end] where a head's query at [end], or its keys or values, are those that it
-        has when the senders give what they give in the source's run, and whatever else lies below
-        it gives what it gives in this one.
+        """Logits at [end] with a head's query at [end], key or value replaced. The replacement is
+        its value if the senders have their outputs of the source's run, and all other heads and
+        MLPs below have their outputs of this run.
 
         Args:
             senders: (layer, head), ("mlp", layer), or "embedding".

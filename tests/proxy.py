@@ -1,5 +1,4 @@
-"""A TCP proxy before a server on this machine: it counts bytes and spoils connections on
-request."""
+"""A TCP proxy before a local server: it counts bytes, and breaks connections on request."""
 
 import asyncio
 import contextlib
@@ -19,15 +18,14 @@ def proxy(port: int) -> Iterator["Proxy"]:
 
 
 class Proxy:
-    """Forwards connections to a port on 127.0.0.1. Its methods may be called from any thread, at
-    any time.
+    """Forwards connections to a port on 127.0.0.1. Its methods are thread-safe.
 
     A remote job makes two connections: a websocket, on which its result comes back, and the upload.
 
     Attributes:
-        url: what a client takes for the server.
+        url: the address for clients.
         up, down: bytes forwarded so far, client to server and back.
-        connections: how many were accepted so far.
+        connections: the number accepted so far.
     """
 
     def __init__(self, target: int) -> None:
@@ -47,12 +45,12 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self, after: int = 0, times: int = 1) -> None:
-        """Reset a connection that has brought back ``after`` bytes and has more; so for the next
+        """Reset a connection that has returned ``after`` bytes and has more; repeat for the next
         ``times`` such connections."""
         self._limits = [after] * times
 
     def stall(self) -> None:
-        """Bring nothing more back, and leave the connections open, until `flow`."""
+        """Return nothing more, but keep the connections open, until `flow`."""
         self.loop.call_soon_threadsafe(self._flows.clear)
 
     def flow(self) -> None:
@@ -60,11 +58,11 @@ class Proxy:
         self.loop.call_soon_threadsafe(self._flows.set)
 
     def refuse(self) -> None:
-        """Reset all connections and listen no more, until `accept`."""
+        """Reset all connections and stop listening, until `accept`."""
         self._wait_for(self._close())
 
     def accept(self) -> None:
-        """Listen, on the same port as before."""
+        """Listen again, on the same port."""
         self._wait_for(self._open())
 
     def _wait_for(self, work: Coroutine) -> None:
@@ -78,7 +76,7 @@ class Proxy:
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
-        # A turn of the loop for the connections to notice.
+        # Let the event loop run until the connections have closed.
         while self._writers:
             await asyncio.sleep(0.01)
 

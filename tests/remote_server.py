@@ -1,5 +1,5 @@
-"""A real NDIF server for the tests, in a process of its own: what `ndif/prepare.sh` prepared and
-`ndif/serve.py` runs."""
+"""A real NDIF server for the tests, in a separate process: installed by `ndif/prepare.sh` and run
+by `ndif/serve.py`."""
 
 import contextlib
 import os
@@ -15,12 +15,12 @@ from nnsight import CONFIG
 
 HERE = Path(__file__).parent / "ndif"
 ENVIRONMENT = HERE.parents[1] / ".venv-ndif"
-# Other families that it serves: not those whose server would need torchvision for a video part.
+# Other families that the server has: none that would need torchvision there for videos.
 FAMILIES = ("gemma3", "llava_next", "idefics3")
 
 
 def missing() -> str | None:
-    """Why no server can be started here, or None."""
+    """Why a server cannot be started here, or None."""
     if (ENVIRONMENT / "prepared.txt").exists() and shutil.which("redis-server"):
         return None
     return "no NDIF server is installed here; run: bash tests/ndif/prepare.sh"
@@ -30,14 +30,15 @@ class Server:
     """An NDIF server on 127.0.0.1.
 
     Attributes:
-        names: of the models, short ones → what the server and its clients call them: a path, from
-            ``cwd`` if it is relative.
-        url: where it listens, the same after a restart.
-        trusted_key: jobs of this API key run in the process that holds the model: some 0.1 s each.
-        key: jobs of this one run in a sandbox, as those of ordinary users of the public NDIF do:
-            some 5 s each.
-        log: the file with what it wrote since its last start.
-        pid: its process; None while there is none.
+        names: short names of the models → their names for the server and its clients: a path,
+            relative to ``cwd`` or absolute.
+        url: its address, the same after a restart.
+        trusted_key: jobs with this API key run in the process that holds the model: some 0.1 s
+            each.
+        key: jobs with this API key run in a sandbox, like those of ordinary users of the public
+            NDIF: some 5 s each.
+        log: the file with its output since the last start.
+        pid: its process; None while stopped.
     """
 
     def __init__(
@@ -57,11 +58,11 @@ class Server:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self, timeout: float = 120) -> None:
-        """Start it and wait until it is ready. Nothing happens if it runs."""
+        """Start the server and wait until it is ready; does nothing if it is running."""
         if self.pid:
             return
-        # Nothing of an NDIF that this shell is set up for. The keys stay off the command line,
-        # which any local user can read.
+        # Drop this shell's settings for another NDIF. The keys stay off the command line, which any
+        # local user can read.
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("NDIF_")
         }
@@ -92,18 +93,18 @@ class Server:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End it as an operator does."""
+        """Stop the server as an operator does."""
         self._process.terminate()
         self._process.wait(30)
 
     def kill(self) -> None:
-        """End it as a crash does, with whatever it is doing."""
+        """End the server as a crash does, in the middle of its work."""
         self._process.kill()
         self._process.wait(30)
 
     def connect(self, monkeypatch, url: str | None = None, key: str | None = None) -> None:
-        """Point nnsight to this server, with the trusted key, for the rest of a test; or to a
-        proxy, or with another key."""
+        """Point nnsight to this server or to the ``url`` of a proxy, with the trusted or another
+        key, for the rest of a test."""
         monkeypatch.setattr(CONFIG.API, "HOST", url or self.url)
         monkeypatch.setattr(CONFIG.API, "APIKEY", key or self.trusted_key)
         monkeypatch.setattr(CONFIG.APP, "REMOTE_LOGGING", False)

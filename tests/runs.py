@@ -1,5 +1,5 @@
-"""Finished runs of the command that several files read: each is made once, for all workers of a
-session."""
+"""Finished runs of the command that several test files read: each is made once per session, for all
+workers."""
 
 import io
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from analyses.command import main
 from analyses.report import page
 from rgb_circuit.files.results import write_bytes
 
-# Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy get
-# none, and two trials are too few to test any.
+# Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy none,
+# and two trials are too few to test any.
 PLANTED = ("--model", "planted", "--trials", "12")
 TOY = ("--trials", "10", "--seed", "3", "--name", "A <i>small</i> one")
 TWO_TRIALS = ("--trials", "2")
 
 
 def finished(options: Sequence[str], folder: Path) -> Path:
-    """The folder, with the run in it; whoever comes second waits for the first."""
+    """The folder with the finished run; other callers wait for the first to make it."""
     with FileLock(folder.with_suffix(".lock")):
         if not _said(folder).exists():
             said = io.StringIO()
@@ -34,13 +34,13 @@ def finished(options: Sequence[str], folder: Path) -> Path:
 
 
 def printed(folder: Path) -> str:
-    """What a finished run printed."""
+    """The output that a finished run printed."""
     return _said(folder).read_text()
 
 
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw empty figures and write an empty page, which take as long as a third of the rest;
-    both are written like any other file."""
+    """Make runs draw empty figures and an empty page, since real ones take a third as long as all
+    the rest; both are still written like any other file."""
     monkeypatch.setattr(
         study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
     )
@@ -51,7 +51,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Pages hold these sections alone under their head; all take several times as long."""
+    """Make pages with only these sections below the head; all sections take several times as
+    long."""
     known = page.known_sections()
     monkeypatch.setattr(
         page, "known_sections", lambda: {name: known[name] for name in known if name in names}

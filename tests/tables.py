@@ -1,5 +1,5 @@
-"""Stand-ins for data sets of the field, in the formats in which they are published: small pictures
-of plain colour, invented rows."""
+"""Stand-ins for data sets of the field, in their published formats: small pictures in a single
+colour, invented rows."""
 
 import io
 import json
@@ -10,7 +10,7 @@ from PIL import Image
 
 from rgb_circuit.models.photo_reader import QUESTION
 
-# A columns file for pairs of `rgb_circuit.models.photo_reader`, with a column for each of these.
+# A columns file for pairs of `rgb_circuit.models.photo_reader`, with a column for each entry.
 PHOTOGRAPHS = f"""
 name = "name"
 question = "{QUESTION}"
@@ -33,7 +33,7 @@ def encoded(color, size=(24, 24), kind="PNG", **saved):
 
 
 def technion(folder: Path, n: int = 8) -> Path:
-    """A CSV with a picture a row, and prompts that are another model's whole conversation."""
+    """A CSV with a picture per row, and prompts that are whole conversations for another model."""
     (folder / "images").mkdir(parents=True)
     rows = []
     for number in range(n):
@@ -53,8 +53,8 @@ def technion(folder: Path, n: int = 8) -> Path:
 
 
 def visual_counterfact(folder: Path, n: int = 8) -> Path:
-    """Parquet with pairs of pictures as ``{bytes, path}``, and several right words as a list in
-    text."""
+    """Parquet with pairs of pictures as ``{bytes, path}``, and several right words as the text of a
+    list."""
     rows = []
     for number in range(n):
         right, wrong = COLORS[number % 4], COLORS[(number + 1) % 4]
@@ -99,7 +99,7 @@ def vismin(folder: Path, n: int = 8) -> Path:
 
 
 def whats_up(folder: Path) -> Path:
-    """JSON with captions of which the first is right, and the relation in the picture's name."""
+    """JSON with captions, the first of which is right, and the relation in the picture's name."""
     (folder / "data").mkdir(parents=True)
     rows, where = (
         [],
@@ -117,7 +117,7 @@ def whats_up(folder: Path) -> Path:
 
 
 def pope(folder: Path, n: int = 8) -> Path:
-    """A JSON object a line, in a file that is called .json; single pictures, yes and no."""
+    """A JSON object per line, in a file called .json; single pictures, answers yes and no."""
     (folder / "images").mkdir(parents=True)
     lines = []
     for number in range(n):
@@ -136,7 +136,7 @@ def pope(folder: Path, n: int = 8) -> Path:
 
 
 def vsr(folder: Path, n: int = 8) -> Path:
-    """JSONL with captions that are true or not."""
+    """JSONL with true and false captions."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(n):

@@ -1,5 +1,4 @@
-"""Tokenizers of the kinds that real checkpoints bring, built here: what a word is split into is
-what matters."""
+"""Small tokenizers of the kinds in real checkpoints, which differ in how they split words."""
 
 from itertools import pairwise
 
@@ -8,8 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
-# As in Llama 2's vocabulary, LLaVA-1.5's: capitalised, some colours are one token after a space and
-# some are two.
+# As in the vocabulary of Llama 2 and LLaVA-1.5: capitalised colours after a space are one token or
+# two.
 LLAMA_WHOLE = (
     "Red Green Blue Orange Black White Brown Gray Yes No "
     "red green blue yellow orange black white brown gray yes no"
@@ -33,9 +32,9 @@ LLAMA3_TEMPLATE = "{{ bos_token }}" + QWEN_TEMPLATE
 
 
 def llama_like() -> PreTrainedTokenizerFast:
-    """Sentencepiece-style BPE: "▁" for a space, digits by themselves, line breaks as bytes, a
-    beginning token in front."""
-    # The split words come first: what is merged early goes before what would join it.
+    """Sentencepiece-style BPE: "▁" for a space, single digits, line breaks as bytes, a beginning
+    token in front."""
+    # Split words come first: earlier merges take precedence over those that would join the words.
     wanted = (
         [f"▁{split}" for split in LLAMA_SPLIT.values()]
         + [f"▁{word}" for word in LLAMA_WHOLE]
@@ -44,8 +43,7 @@ def llama_like() -> PreTrainedTokenizerFast:
     wanted += [f"▁{word}" for word in f"{ODD_QUESTION} {BACKGROUND_QUESTION}".split()] + [
         "ASS IST ANT"
     ]
-    # Bytes for what has no piece of its own, the line break among them; the last piece is "▁"
-    # alone.
+    # Bytes for characters without a piece, such as the line break; the last piece is a single "▁".
     letters = [*(f"<0x{byte:02X}>" for byte in range(256)), *map(chr, range(33, 127)), "▁"]
     tokenizer = Tokenizer(
         _bpe(
@@ -87,13 +85,13 @@ def byte_level(*, begin: bool = False, end: bool = False) -> PreTrainedTokenizer
     (``begin=True``), which begins with its own token.
 
     Args:
-        end: put an end token behind every text.
+        end: put an end token after every text.
     """
     wanted = [mark + word for word in BYTE_WHOLE for mark in ("", "Ġ")]
     wanted += [f"Ġ{word}" for word in f"{ODD_QUESTION} {BACKGROUND_QUESTION}".split()]
     specials = ["<|begin|>", "<|end|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(_bpe(specials, sorted(pre_tokenizers.ByteLevel.alphabet()), wanted))
-    # A digit is by itself, a word takes the space before it.
+    # Digits are single, and a word includes the space before it.
     words = Regex(r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -121,7 +119,7 @@ def byte_level(*, begin: bool = False, end: bool = False) -> PreTrainedTokenizer
 
 
 def chat(question: str, begin: str = "") -> str:
-    """What the chat templates above make of a picture and a question."""
+    """The prompt that the chat templates above make from a picture and a question."""
     return f"{begin}<|im_start|>user\n<image>\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -141,7 +139,7 @@ def _bpe(specials, letters, wanted, **options):
 
 
 def _merged(parts, merges):
-    """What BPE makes of some pieces: again and again the earliest merge that fits."""
+    """Pieces after BPE: apply the earliest possible merge again and again."""
     rank = {pair: index for index, pair in reversed(list(enumerate(merges)))}
     while pairs := [pair for pair in pairwise(parts) if pair in rank]:
         best = min(pairs, key=rank.__getitem__)

@@ -1,9 +1,9 @@
-"""The command ``rgb-circuit``: a file per subcommand, with its arguments and what it does.
+"""The command ``rgb-circuit``: one file per subcommand, with its arguments and its code.
 
-What subcommands share stands here (streams, errors, exit status), in `arguments`, in `asked` (which
-task) and in `loading` (which model, which trials).
+Shared code is here (streams, errors, exit status), in `arguments`, in `asked` (the task) and in
+`loading` (model and trials).
 
-A further subcommand is a file with ``add_to``, and its name in `SUBCOMMANDS`.
+To add a subcommand, write a file with ``add_to`` and add its name to `SUBCOMMANDS`.
 
 Modules that load torch, transformers, pandas or matplotlib take seconds. So the files of
 subcommands import them inside functions: ``--help``, completion in a shell and what argparse
@@ -69,37 +69,37 @@ def main(arguments: list[str] | None = None) -> int:
     """
     try:
         status = _main(arguments)
-        # What is left in the buffer would meet a closed pipe when Python ends.
+        # Flush here: a closed pipe is caught below, but not when Python exits.
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        # While it was starting.
+        # Ctrl-C before the subcommand started.
         line.clear()
         print("rgb-circuit: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # As in `rgb-circuit play | head`. Python flushes both streams once more when it ends.
+        # As in `rgb-circuit play | head`. Python flushes both streams once more at exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             os.dup2(nowhere, stream.fileno())
-        # The status that a shell gives a program that a closed pipe ends.
+        # A shell's status for a program killed by SIGPIPE.
         return 141
 
 
 def _main(arguments):
     options = command_parser().parse_args(arguments)
-    # Figures go to files. A notebook's backend is inherited by a command in a cell, whose
-    # environment may lack it; matplotlib refuses to be imported then.
+    # Figures go to files. A command in a notebook's cell inherits the notebook's backend, which may
+    # be missing from its environment; importing matplotlib would then fail.
     os.environ["MPLBACKEND"] = "agg"
     if not options.quiet:
         line.say("starting")
-    # Imported once it is known that there is something to do.
+    # Import only now that there is work to do.
     from rgb_circuit.running.memory import return_freed_memory
 
     from . import asked
 
     return_freed_memory()
-    # What loads a model says so, and all else begins to print.
+    # Subcommands that load a model show a line of their own; the others start to print.
     if getattr(options, "model", None) is None:
         line.clear()
     kept = (
@@ -109,9 +109,9 @@ def _main(arguments):
     )
     try:
         with warnings.catch_warnings():
-            # Without the file and line of Python's own.
+            # Drop the file and line that Python prints.
             warnings.showwarning = partial(_warned, sys.stderr, options)
-            # Said by `notices`, of all trials at once.
+            # `notices` reports this for all trials at once.
             warnings.filterwarnings("ignore", message="trial .* has the same picture in")
             with _quiet(options):
                 try:
@@ -151,8 +151,8 @@ def _in_options(message, options):
 
 @contextmanager
 def _quiet(options: argparse.Namespace) -> Iterator[None]:
-    """Where it is asked for, no bars, and nothing of what is also written to a folder. Warnings are
-    shown all the same: they are handed the file that is left here."""
+    """With --quiet, show no bars and print nothing that is also written to a folder. Warnings still
+    appear: `_warned` holds the original stream."""
     if not options.quiet:
         yield
         return
@@ -165,7 +165,7 @@ def _quiet(options: argparse.Namespace) -> Iterator[None]:
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """What reads the arguments of the command, with all its subcommands."""
+    """The parser of the command, with all its subcommands."""
     parser = argparse.ArgumentParser(
         prog="rgb-circuit",
         description="Find out which attention heads of a vision-language model do what.",

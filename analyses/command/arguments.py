@@ -9,17 +9,17 @@ import shtab
 
 import rgb_circuit
 
-# What --model takes.
+# Help of --model.
 MODEL = (
     "toy, planted, talker, a folder, or a hub id (default: toy where it knows the task's words, "
     "else talker)"
 )
 
-# What a parser gets its subcommands from.
+# The type of argparse's subcommands.
 Commands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 
-# Role → what its word is for, of the game's that are drawn. Read from its file, since the package
-# that makes a task of it imports numpy, which --help does not need.
+# The game's drawn roles → help for each role's word. Read from the task's file, since the package
+# that reads tasks imports numpy, which --help does not need.
 _GAME = Path(rgb_circuit.__file__).parent / "stimuli" / "tasks" / "rgb.toml"
 DRAWN = {
     role: about
@@ -27,7 +27,7 @@ DRAWN = {
     if isinstance(about, str)
 }
 
-# Options that say which model and trials these are, as a run's folder does.
+# Options that choose model and trials, and so exclude a run's folder.
 ABOUT_TRIALS = (
     "model", "task", "trials", "trials_file", "columns", "seed", "dtype", "revision", "tiles",
     "remote", "fix",
@@ -35,7 +35,7 @@ ABOUT_TRIALS = (
 
 
 def quiet_parent() -> ArgumentParser:
-    """A parent of subcommands' parsers: ``--quiet``."""
+    """A parent for subcommands' parsers: ``--quiet``."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument(
         "-q",
@@ -47,7 +47,7 @@ def quiet_parent() -> ArgumentParser:
 
 
 def trials_parent() -> ArgumentParser:
-    """A parent of subcommands' parsers: ``--quiet``, and which model is shown which trials.
+    """A parent for subcommands' parsers: ``--quiet``, and the choice of model and trials.
     ``drawn`` holds the defaults of `ABOUT_TRIALS`."""
     parser = ArgumentParser(add_help=False, parents=[quiet_parent()])
     parser.add_argument(
@@ -108,7 +108,7 @@ def trials_parent() -> ArgumentParser:
 
 
 def add_loading(parser: ArgumentParser) -> None:
-    """Add the arguments that say how a model is loaded."""
+    """Add the arguments for loading a model."""
     parser.add_argument(
         "--device",
         default="auto",
@@ -139,22 +139,21 @@ def add_loading(parser: ArgumentParser) -> None:
 
 
 def add_folder(parser: ArgumentParser, what: str, name: str = "folder", **options) -> None:
-    """Add an argument that is a folder, which a shell completes."""
+    """Add an argument for a folder, with completion in a shell."""
     parser.add_argument(
         name, help=f"folder {what}" if name == "--out" else what, **options
     ).complete = shtab.DIRECTORY  # type: ignore[attr-defined]
 
 
 class _Task(Action):
-    """The task that was named last, and in ``tasks`` all of them."""
+    """``task`` is the last task named, ``tasks`` are all of them."""
 
     def __call__(self, parser, options, value, option=None):
         options.task, options.tasks = value, (*options.tasks, value)
 
 
 class _Fixed(Action):
-    """Role → word, of ``--fix ROLE=WORD`` and of the options that are called like the game's
-    roles."""
+    """Role → word, from ``--fix ROLE=WORD`` and from the options named after the game's roles."""
 
     def __call__(self, parser, options, value, option=None):
         role, equals, word = (
@@ -172,6 +171,6 @@ def _role(option):
 
 
 def option_of(role: str) -> str:
-    """How the option begins that holds the word of a role: ``--odd`` of the game's, else ``--fix
-    right=``."""
+    """The option, up to its value, that sets a role's word: ``--odd`` for a role of the game, else
+    ``--fix right=``."""
     return f"--{role.replace('_', '-')} " if role in DRAWN else f"--fix {role}="

@@ -1,24 +1,24 @@
-"""What a message of the package says of Python arguments, said of the command's options."""
+"""Messages of the package, with the command's options in place of Python arguments."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-# Option → the argument that it becomes, where the two have other names.
+# Option → its argument in Python, if the two have different names.
 ARGUMENTS = {"device": "device_map"}
 
 
 def as_options(message: str, options: Iterable[str], fixed: Mapping[str, str] | None = None) -> str:
     """A message with options in place of the arguments that it names.
 
-    An argument is one where a value is given to it or said of it (``dtype='bfloat16'``, ``tiles is
-    1``), or where it is to be left out; elsewhere the same word is a plain one.
+    A word counts as an argument if the message gives its value (``dtype='bfloat16'``, ``tiles is
+    1``) or says to leave it out; elsewhere it is an ordinary word.
 
     Args:
         options: names of the command's options, with ``_`` for ``-``.
-        fixed: role → how the option that holds its word begins, such as ``--odd `` or ``--fix
-            odd=``.
+        fixed: role → the option, up to its value, that sets the role's word, such as ``--odd `` or
+            ``--fix odd=``.
 
     Examples:
         >>> as_options("it is too large; give dtype='bfloat16' or remote=True", ["dtype", "remote"])

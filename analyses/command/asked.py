@@ -9,11 +9,11 @@ from rgb_circuit.task import Task
 
 
 def check(options: Namespace) -> None:
-    """Refuse tasks and files that do not exist, and numbers of trials that are none. This runs
-    before anything imports torch, so that a typing error is answered at once.
+    """Check ``--task``, ``--trials`` and the files of tables. This runs before anything imports
+    torch, so that a typing error is reported at once.
 
     Raises:
-        InputError: one of these.
+        InputError: a task or a file does not exist, or the number of trials is not positive.
     """
     for text in getattr(options, "tasks", ()):
         named_task(Namespace(**{**vars(options), "task": text}))
@@ -31,18 +31,18 @@ def _positive(text):
 
 
 def named_task(options: Namespace) -> Task | None:
-    """The task that ``--task`` names, or None. Its trials file and its template become the
-    options', unless they name another file.
+    """The task that ``--task`` names, or None. The options take over the task's trials file, unless
+    they name one, and its template.
 
     Raises:
-        InputError: a task that does not exist, or that does not go with the other options.
+        InputError: the task does not exist, or does not fit the other options.
     """
     if options.task is None:
         return None
     options.task, behind, template = options.task.partition(":template=")
     task = named(options.task)
     if behind:
-        # Refuses a template of a task without templates before a model is loaded.
+        # Before a model is loaded, refuse a template of a task without templates.
         task.asked_by(template)
         options.fix = {**options.fix, "template": template}
     if options.trials == "published" and task.name != DEFAULT:

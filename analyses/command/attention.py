@@ -88,8 +88,8 @@ def _drawn(model, trials, layer, head):
 
 
 def _conditions(trials):
-    """Those that the task's heads are restored in, or else those that all trials have, no more than
-    can be told apart side by side."""
+    """The conditions that the task restores heads in, else those that all trials have; at most
+    five, so that they fit side by side."""
     from rgb_circuit.stimuli.tasks import task_of
 
     conditions = [

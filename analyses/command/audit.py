@@ -112,7 +112,7 @@ def _audit(options: Namespace) -> None:
 
 
 def _lists(options):
-    """The lists of all files by name; read before a model is loaded."""
+    """Name → list, from all files; read before a model is loaded."""
     from .. import audit
 
     lists = {}
@@ -130,7 +130,7 @@ def _lists(options):
 
 
 def _scored(file):
-    """Whether a file holds scores, or cannot be read."""
+    """Whether a file holds scores; also true if it cannot be read."""
     from .. import audit
 
     try:

@@ -89,7 +89,7 @@ def _calibrate(options: Namespace) -> None:
 
     logging.disable_progress_bar()
     subjects = calibrate.family(options.seed, options.models, options.random, trials=options.trials)
-    # Here numpy draws the models, and scipy tests them.
+    # numpy draws these models, and scipy tests them.
     drawn_with = {name: version(name) for name in ("numpy", "scipy")}
     about = {
         "model": "those of rgb-circuit calibrate",
@@ -101,8 +101,7 @@ def _calibrate(options: Namespace) -> None:
         with locked(parts), warnings.catch_warnings():
             store = open_store(parts, about)
             store.clean()
-            # That a noisy or random model answers wrongly is the point, and stands in the column
-            # "solved".
+            # Noisy and random models answer wrongly on purpose; the column "solved" says so.
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
             warnings.filterwarnings("ignore", message="the pictures of these .* kinds")
             frame = pd.concat(list(calibrate.verdicts(subjects, store)), ignore_index=True)
@@ -123,7 +122,7 @@ def _calibrate(options: Namespace) -> None:
 
 
 def _of_ones_own(options):
-    """Try the verdicts on a file of hypotheses, on its model and trials."""
+    """Calibrate the verdicts for a file of hypotheses, on the chosen model and trials."""
     from rgb_circuit.stimuli.tasks import task_of
 
     from .. import calibrate
@@ -133,7 +132,7 @@ def _of_ones_own(options):
     with opened(options.out) as folder:
         model, trials = model_and_trials(options)
         with warnings.catch_warnings():
-            # Copies with random weights answer wrongly, which is the point.
+            # Copies with random weights answer wrongly on purpose.
             warnings.filterwarnings("ignore", message=".*wrongly on at least one picture")
             warnings.filterwarnings("ignore", message="the pictures of these .* kinds")
             frame = calibrate.own(

@@ -35,6 +35,6 @@ def _check(options: Namespace) -> int:
     from .loading import loaded
 
     model = loaded(options, ())
-    found = check(model, seed=options.seed)
-    printed.check(model, found)
-    return 0 if found.agrees else 1
+    result = check(model, seed=options.seed)
+    printed.check(model, result)
+    return 0 if result.agrees else 1

@@ -70,22 +70,22 @@ def _with_another(first: str, second: str, options: Namespace) -> None:
 
     if options.page:
         two_runs.check_page(options.page)
-    found = two_runs.two_runs(first, second) if options.page else None
-    if found and found.other_heads:
-        print(f"A: {first}\nB: {second}\n\n{found.other_heads}")
+    comparison = two_runs.two_runs(first, second) if options.page else None
+    if comparison and comparison.other_heads:
+        print(f"A: {first}\nB: {second}\n\n{comparison.other_heads}")
     else:
         table = _agreement(first, second, options)
         with opened(options.out or first) as folder:
             print(f"\nWrote {write_frame(table, folder, 'compare_runs')}")
-            if found and found.compared:
-                print(f"Wrote {write_frame(found.compared.heads, folder, 'compare_heads')}")
-    if found:
-        print(f"\n{two_runs.verdict(found)}")
-        print(f"Wrote {two_runs.drawn(found, options.page).page}")
+            if comparison and comparison.compared:
+                print(f"Wrote {write_frame(comparison.compared.heads, folder, 'compare_heads')}")
+    if comparison:
+        print(f"\n{two_runs.verdict(comparison)}")
+        print(f"Wrote {two_runs.drawn(comparison, options.page).page}")
 
 
 def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
-    """Print how far two runs of the same heads agree."""
+    """Print how far two runs with the same heads agree."""
     from rgb_circuit.calls.compare_runs import compare_runs
     from rgb_circuit.calls.panels import LEAST_SAID
     from rgb_circuit.keeping.saved_run import read_run

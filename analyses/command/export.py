@@ -56,8 +56,8 @@ def _export(options: Namespace) -> None:
         written = for_paper.write(run, folder)
         print(f"Wrote {', '.join(path.name for path in written)} to {folder}/")
         return
-    found = json.loads(run.to_json())
-    text = json.dumps(as_lists(found) if options.format == "lists" else found, indent=2)
+    content = json.loads(run.to_json())
+    text = json.dumps(as_lists(content) if options.format == "lists" else content, indent=2)
     if options.out:
         print(f"Wrote {write_bytes(Path(options.out), (text + chr(10)).encode())}")
     else:

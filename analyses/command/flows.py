@@ -90,8 +90,8 @@ def _layers(options: Namespace) -> None:
 
 @contextmanager
 def _of_a_run(options, name):
-    """Model, trials, folder and options: of the run that is named, or of the command itself, whose
-    folder is taken away again where nothing is written."""
+    """Model, trials, folder and options: of the named run, else of the command itself; its new
+    folder is removed again if nothing is written."""
     from rgb_circuit.keeping.saved_run import recorded_run
 
     from .loading import check_folder, model_and_trials

@@ -1,4 +1,4 @@
-"""The model and the trials that a subcommand is about: of a run's folder, or as its options say."""
+"""The model and the trials of a subcommand: from a run's folder, or from its options."""
 
 import sys
 from argparse import Namespace
@@ -31,22 +31,22 @@ from . import notices
 from .arguments import option_of
 from .asked import named_task
 
-# What makes trials for a model.
+# Makes the trials for a model.
 Making: TypeAlias = Callable[[Vlm], list[Trial]]
 
 
 def check_folder(options: Namespace) -> None:
-    """Refuse a folder that is no run's, and options that say again what it says.
+    """Check a run's folder.
 
     Raises:
-        InputError: one of these.
+        InputError: the folder holds no run, or options also choose model or trials.
     """
     if options.folder is None:
         return
-    given = [name for name, default in options.drawn.items() if getattr(options, name) != default]
-    if given:
+    chosen = [name for name, default in options.drawn.items() if getattr(options, name) != default]
+    if chosen:
         raise InputError(
-            f"--{given[0].replace('_', '-')} and the folder {options.folder} both say which model "
+            f"--{chosen[0].replace('_', '-')} and the folder {options.folder} both say which model "
             "and trials; leave one of them out"
         )
     recorded_run(options.folder)
@@ -54,14 +54,14 @@ def check_folder(options: Namespace) -> None:
 
 @dataclass(frozen=True)
 class Described:
-    """Trials as far as they are known before there is a model.
+    """Trials as far as they are known without a model.
 
     Attributes:
         needed: the words that a model must know.
-        make: makes them for a model.
-        n: how many there are; of a table that may leave rows out, at most.
-        conditions: that they may have.
-        grid: tiles per side of given pictures; None where they have none, or are drawn.
+        make: makes the trials for a model.
+        n: the number of trials; an upper bound if a table may leave rows out.
+        conditions: that the trials may have.
+        grid: tiles per side of given pictures; None for drawn pictures and pictures without tiles.
     """
 
     needed: list[WordsNeeded]
@@ -74,14 +74,13 @@ class Described:
 def model_and_trials(
     options: Namespace, heads: Iterable[tuple[int, int]] = ()
 ) -> tuple[Vlm, list[Trial]]:
-    """Those of the run whose folder is given, else those that the options say.
+    """Model and trials of the given run's folder, else those that the options choose.
 
     Args:
         heads: that the model must have.
 
     Raises:
-        InputError: options that cannot be met; before a model is loaded where no model is needed to
-            see it.
+        InputError: impossible options; if no model is needed to see that, before one is loaded.
     """
     if getattr(options, "folder", None) is not None:
         recorded = recorded_run(options.folder)
@@ -110,39 +109,39 @@ def _check_condition(name, known):
 
 
 def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, list[Trial]]]]:
-    """The model, and of each task that ``--task`` names its own options and trials, by the task's
-    name, or by ``task:template`` where it is asked in another way than ``--fix`` says.
+    """The model, and name → options and trials of each task that ``--task`` names. The name is the
+    task's, or ``task:template`` if its template differs from that of ``--fix``.
 
     Raises:
-        InputError: as `model_and_trials`, or two tasks of one name that are asked alike.
+        InputError: as `model_and_trials`, or two tasks with the same name and template.
     """
-    found: dict[str, tuple[Namespace, Task]] = {}
+    by_name: dict[str, tuple[Namespace, Task]] = {}
     usual = options.fix.get("template", PLAIN)
     for text in options.tasks:
-        own = Namespace(**{**vars(options), "task": text})
-        task = take_task(own)
+        task_options = Namespace(**{**vars(options), "task": text})
+        task = take_task(task_options)
         assert task is not None, "one is named"
-        asked = own.fix.get("template", PLAIN)
-        name = task.name if asked == usual else f"{task.name}:{asked}"
-        if name in found:
+        template = task_options.fix.get("template", PLAIN)
+        name = task.name if template == usual else f"{task.name}:{template}"
+        if name in by_name:
             raise InputError(
                 f"--task names {name!r} twice; name each task once, ask it in another way with "
                 f"--task {task.name}:template=NAME, or give one of the two another name"
             )
-        found[name] = own, task
+        by_name[name] = task_options, task
     prepared = {
-        name: _of_task(name, partial(_as_options_say, own, task))
-        for name, (own, task) in found.items()
+        name: _of_task(name, partial(_as_options_say, task_options, task))
+        for name, (task_options, task) in by_name.items()
     }
     model = loaded(options, [words for one in prepared.values() for words in one.needed])
     return model, {
-        name: (found[name][0], _of_task(name, partial(one.make, model)))
+        name: (by_name[name][0], _of_task(name, partial(one.make, model)))
         for name, one in prepared.items()
     }
 
 
 def _of_task(name, do):
-    """What ``do`` does, with the task's name in what it refuses."""
+    """Call ``do``, with the task's name in its errors."""
     try:
         return do()
     except InputError as error:
@@ -157,11 +156,11 @@ def _as_options_say(options: Namespace, task: Task | None) -> Described:
 
 
 def take_task(options: Namespace) -> Task | None:
-    """The task that ``--task`` names, with the hypotheses of ``--hypotheses``; None where neither
-    names one. Its trials file and its template become the options', unless they name another file.
+    """The task that ``--task`` names, with the hypotheses of ``--hypotheses``; None without both
+    options. The options take over the task's trials file, unless they name one, and its template.
 
     Raises:
-        InputError: a task or hypotheses that cannot be read, or that do not go together.
+        InputError: the task or the hypotheses cannot be read, or do not fit together.
     """
     task = named_task(options)
     file = getattr(options, "hypotheses", None)
@@ -188,13 +187,13 @@ def loaded(
     heads: Iterable[tuple[int, int]] = (),
     grid: int | None = None,
 ) -> Vlm:
-    """The model that the options say, else the shipped one that knows the words that are needed;
-    of ``--dry-run`` without weights. One that takes pictures of any size is shown as many tiles
-    per side as ``grid`` says, unless ``--tiles`` does.
+    """The model that the options name, else the shipped one that knows the ``needed`` words; for
+    ``--dry-run`` without weights. A model that takes pictures of any size is shown ``grid`` tiles
+    per side, unless ``--tiles`` is given.
 
     Raises:
-        InputError: no shipped model knows them, a model that cannot be loaded, or one without one
-            of ``heads``, of which its configuration alone is read.
+        InputError: no shipped model knows the words, the model cannot be loaded, or it lacks one of
+            ``heads`` (only its configuration is read for that).
     """
     if options.model is None:
         options.model, says = shipped_for(needed)
@@ -204,9 +203,9 @@ def loaded(
         check_heads(shape_of(options.model, options.revision), heads)
     if grid is None or options.tiles is not None:
         return _loaded(options)
-    own = Namespace(**{**vars(options), "tiles": grid})
+    with_grid = Namespace(**{**vars(options), "tiles": grid})
     try:
-        model = _loaded(own)
+        model = _loaded(with_grid)
     except OneSize:
         return _loaded(options)
     options.tiles = grid
@@ -227,7 +226,7 @@ def _loaded(options):
 
 
 def _take_columns(options):
-    """What the file of ``--columns`` says becomes the option's value."""
+    """Replace ``--columns`` by the contents of its file."""
     if options.columns is None or not isinstance(options.columns, str):
         return
     if options.trials_file is None:
@@ -243,12 +242,12 @@ def _read(options):
 
 
 def _before_a_model(file):
-    """The trials of a table as far as no model is needed to see what is wrong with it."""
+    """The trials of a table as far as they can be made without a model."""
     return file.bare() if isinstance(file, Sheet) else file.trials(TEMPLATE)
 
 
 def _check_fixed(options):
-    """Refuse words for trials that are not drawn."""
+    """Refuse fixed words unless trials are drawn."""
     if options.fix and (options.trials_file is not None or options.trials == "published"):
         raise InputError(
             f"{option_of(next(iter(options.fix))).strip(' =')} holds a word of drawn trials, and "
@@ -257,11 +256,11 @@ def _check_fixed(options):
 
 
 def _given(options, task):
-    """The trials of a file; making them says what is to be noticed about their pictures."""
+    """The trials of a file; making them prints notices about their pictures."""
     file = _read(options)
-    # What is wrong with the file is said before a model is loaded.
+    # Report faults of the file before a model is loaded.
     bare = _before_a_model(file)
-    # Pictures without a task are shown to the toy, whatever is asked about them.
+    # Pictures without a task go to the toy by default, whatever the question.
     named = options.task is not None
     needed = [WordsNeeded.of_trials(bare, task.name)] if named else []
 
@@ -281,7 +280,7 @@ def _given(options, task):
 
 
 def _drawn(options, task):
-    """Trials that are drawn, or the published one."""
+    """Drawn trials, or the published one."""
     task = task or find(DEFAULT)
     template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]

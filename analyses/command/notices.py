@@ -1,5 +1,5 @@
-"""What is said of a user's own pictures before a model is shown them, where it sees less than is
-there."""
+"""Notices about a user's own pictures, printed before a model is shown them: where it sees less
+than the user does."""
 
 import math
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from rgb_circuit.tables.trials_from import TrialsFrom
 from rgb_circuit.trial import Trial
 from rgb_circuit.vlm import Vlm
 
-# By how much a shape must change to be seen; rounding to whole tokens mostly changes it by less.
+# The least change of proportions to report (log); rounding to whole tokens mostly changes less.
 VISIBLE = 0.05
 
 
 def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
-    """Print which trials are one observation, and over which pictures nothing can be drawn; of the
-    others, which the model sees changed, and which it cannot tell apart."""
+    """Print which trials are one observation, and over which pictures nothing can be drawn; for the
+    others, which pictures the model sees changed, and which it cannot tell apart."""
     if shared := of_one_source(trials):
         print(shared)
     reasons = _undrawable(model, trials)
@@ -35,7 +35,7 @@ def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
 
 
 def about_rows(trials: TrialsFrom) -> None:
-    """Print how many rows of a table are left out, and why the first is."""
+    """Print how many rows of a table are left out, and the reason for the first."""
     if len(left_out := trials.left_out):
         first = left_out.iloc[0]
         print(
@@ -45,9 +45,9 @@ def about_rows(trials: TrialsFrom) -> None:
 
 
 def _undrawable(model, trials):
-    """Size → why nobody knows where the model's tokens lie in pictures of that size."""
+    """Size → why the places of the model's tokens in pictures of that size are unknown."""
     reasons = {}
-    # The processor goes by the size.
+    # The places depend only on the size, so one picture per size is enough.
     of_size = {
         size: (trial, condition) for trial in trials for condition, size in trial.sizes.items()
     }
@@ -60,9 +60,9 @@ def _undrawable(model, trials):
 
 
 def _print_changed(model, trials):
-    """Say which pictures the model sees less than all of, between bars, or out of proportion."""
-    every = dict.fromkeys(size for trial in trials for size in trial.sizes.values())
-    fits = {size: fit(model, size) for size in every}
+    """Print which pictures the model sees cropped, padded or stretched."""
+    sizes = dict.fromkeys(size for trial in trials for size in trial.sizes.values())
+    fits = {size: fit(model, size) for size in sizes}
     for does, how in (("cuts margins off", _lost), ("pads", _padding), ("stretches", _proportion)):
         changed = {
             trial.name: size for trial in trials for size in trial.sizes.values() if how(fits[size])
@@ -95,11 +95,11 @@ def _proportion(fit):
 
 
 def _print_alike(model, trials):
-    """Say between which pictures there is no difference, or none that the model could see."""
-    for ((first, second), same), names in _alike(model, trials).items():
-        some = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
-        pictures = f"the pictures {first!r} and {second!r} of {some}"
-        if same:
+    """Print the pairs of pictures that are the same, or look the same to the model."""
+    for ((first, second), same_picture), names in _alike(model, trials).items():
+        which = f"{len(names)} of {len(trials)} trials, e.g. of {names[0]!r}"
+        pictures = f"the pictures {first!r} and {second!r} of {which}"
+        if same_picture:
             print(f"No difference between {pictures}: they are the same picture")
         else:
             print(
@@ -109,10 +109,10 @@ def _print_alike(model, trials):
 
 
 def _alike(model, trials):
-    """(Pair of conditions that look the same to the model, whether the pictures themselves are the
-    same) → names of trials."""
+    """(Pair of conditions that look the same to the model, whether the pictures are identical) →
+    names of trials."""
     alike = {}
-    # Hash of a picture → hash of what the model sees of it.
+    # Hash of a picture → hash of the picture as the model sees it.
     seen = {}
     for trial in tqdm(trials, desc="comparing pictures", unit="trial", delay=2):
         hashes = {condition: picture_hash(source) for condition, source in trial.sources.items()}

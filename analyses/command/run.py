@@ -14,8 +14,8 @@ from rgb_circuit.files.results import opened
 
 from .arguments import Commands, add_folder, trials_parent
 
-# Options that several tasks cannot share, or that setting tasks side by side leaves no room for →
-# what they are when they are not given.
+# Options that several tasks cannot share, or that a comparison of tasks does not support → their
+# defaults.
 OF_ONE_TASK = {
     "trials_file": None, "columns": None, "hypotheses": None, "heads": None, "shard": None,
     "component": "z", "positions": "end", "detach": False, "json": False,
@@ -83,7 +83,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _add_ways(parser):
-    """How it is run, and what of it is printed."""
+    """Add the arguments for how to run and what to print."""
     parser.add_argument(
         "--anyway",
         action="store_true",
@@ -149,7 +149,7 @@ def _run(options: Namespace) -> None:
         return
     with opened(options.out) as folder, locked(folder, shard):
         model, trials = model_and_trials(options, heads)
-        # What is told to people must not stand before what is for machines.
+        # Keep text for people out of the JSON on standard output.
         with redirect_stdout(sys.stderr) if options.json else nullcontext():
             study.run(
                 folder, model, trials, _chosen(options), shard, options.detach, options.anyway
@@ -159,7 +159,7 @@ def _run(options: Namespace) -> None:
 
 
 def _run_several(options):
-    """Run every task of ``--task`` in a folder of its own, and set them side by side."""
+    """Run every task of ``--task`` in a folder of its own, and compare them."""
     from ..study import several
     from .loading import several_tasks
 
@@ -185,15 +185,15 @@ def _run_several(options):
 
 
 def _asked(tasks):
-    """What is asked in each of several tasks, from their own options and trials."""
+    """Name of a task → its trials and options, for `analyses.study.several`."""
     from ..study.several import Asked
 
     return {name: Asked(trials, _chosen(own)) for name, (own, trials) in tasks.items()}
 
 
 def _chosen(options):
-    """The options that the run's manifest holds, when `model_and_trials` has taken the task's
-    trials file and read the columns."""
+    """The options for the run's manifest, after `model_and_trials` has taken over the task's trials
+    file and read the columns."""
     chosen = {
         name: getattr(options, name)
         for name in ("name", "positions", "only_correct", "device", "dtype", "tiles")
@@ -222,7 +222,7 @@ def _chosen(options):
 
 
 def _shard(text):
-    """``"1/4"`` as which of how many, or None."""
+    """``"1/4"`` as (1, 4), or None."""
     if text is None:
         return None
     which, slash, of = text.partition("/")

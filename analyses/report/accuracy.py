@@ -1,16 +1,16 @@
-"""How well a model does on trials, told before anything about its heads is measured.
+"""How well a model answers the trials, reported before anything about its heads is measured.
 
-Accuracy says little by itself: a model that says "yes" to every picture is right on as many as
-there are. So the pictures' right answers are counted by picture, by answer and by stratum, beside
-what guessing gives (`chance`), and three counts say whether the model looks at all:
+Accuracy says little by itself: a model that says "yes" to every picture is right on every picture
+whose answer is "yes". So right answers are counted by picture, by answer and by stratum, compared
+with guessing (`chance`), and three measures show whether the model looks at all:
 
-- A **flip**: a trial whose clean picture is answered rightly, and so are those with another right
-  answer. Who always says one word has none.
-- A **group**: the trials of a cluster, all pictures answered rightly, as where several questions
-  are asked about the same pair of pictures.
-- A **gap**: by how much the right answer falls, against the best of the others, from the clean
-  picture to those with another right answer (logits, mean over these). Without one there is nothing
-  to restore.
+- A **flip**: a trial with right answers to the clean picture and to all pictures with another right
+  answer. A model that always says one word has none.
+- A **group**: the trials of a cluster, if all their pictures are answered rightly; such as several
+  questions about the same pair of pictures.
+- A **gap**: how far the logit of the right answer, less the best of the others, falls from the
+  clean picture to those with another right answer (logits, mean over these). Without a gap there is
+  nothing to restore.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from rgb_circuit.stimuli.replicates import named_clusters
 from rgb_circuit.task import Task
 from rgb_circuit.trial import Trial
 
-# How many answers, strata and conditions are printed of each.
+# At most this many answers, strata or conditions are printed.
 MOST_PRINTED = 12
-# How many words that are accepted for one answer are named.
+# At most this many words accepted for one answer are named.
 MOST_WORDS = 4
 
 
 def chance(played: pd.DataFrame, task: Task | None = None) -> float:
-    """The share of right answers that guessing gives: the task's, or 1 / the number of words that
-    are right for some picture; where only one ever is, 1 / the number of roles.
+    """The share of right answers by guessing: the task's, else 1 / the number of words that are
+    right for some picture; if there is only one such word, 1 / the number of roles.
 
     Args:
         played: from `rgb_circuit.play`.
 
     Returns:
-        NaN where nothing is scored.
+        NaN if nothing is scored.
 
     Examples:
         >>> played = pd.DataFrame({"expected": ["yes", "No", None], "correct": [True, False, None]})
@@ -57,8 +57,8 @@ def chance(played: pd.DataFrame, task: Task | None = None) -> float:
 
 
 def named_words(played: pd.DataFrame) -> dict[str, str]:
-    """Right word in small letters → it and what else is accepted for it in some trial, as people
-    read them: as they are always written ("A"), else in small letters.
+    """Right word in lower case → that word and others accepted for it in some trial, for people to
+    read: in the one spelling that always occurs ("A"), else in lower case.
 
     Args:
         played: rows of `rgb_circuit.play`.
@@ -69,72 +69,74 @@ def named_words(played: pd.DataFrame) -> dict[str, str]:
         {'grey': 'grey / gray', 'red': 'red'}
     """
     both = pd.DataFrame({"word": played["expected"], "accepted": right_words(played)})
-    # Right word → each accepted word in small letters → how it is written.
+    # Right word → each accepted word in lower case → its spellings.
     accepted: dict[str, dict[str, set[str]]] = {}
     for word, several in both.dropna().drop_duplicates().itertuples(index=False):
-        own = accepted.setdefault(word.casefold(), {})
-        for one in several.split(" / "):
-            own.setdefault(one.casefold(), set()).add(one)
+        spellings = accepted.setdefault(word.casefold(), {})
+        for spelling in several.split(" / "):
+            spellings.setdefault(spelling.casefold(), set()).add(spelling)
     named = {}
-    for word, own in accepted.items():
-        said = [_spelled(written, folded) for folded, written in own.items()]
-        named[word] = " / ".join([*said[:MOST_WORDS], *["…"] * (len(said) > MOST_WORDS)])
+    for word, spellings in accepted.items():
+        words = [_spelled(written, folded) for folded, written in spellings.items()]
+        named[word] = " / ".join([*words[:MOST_WORDS], *["…"] * (len(words) > MOST_WORDS)])
     return named
 
 
 def _spelled(written, folded):
-    """A word as it is always written, such as "A"; else in small letters."""
+    """A word in the one spelling that always occurs, such as "A"; else in lower case."""
     return next(iter(written)) if len(written) == 1 else folded
 
 
 def constant(played: pd.DataFrame) -> str:
-    """The one answer to all scored pictures, where more than one is right for some; else empty.
+    """The one answer to all scored pictures, if their right answers differ; else empty.
 
     Args:
         played: rows of `rgb_circuit.play`.
     """
     scored = played[played["correct"].notna()]
-    said = scored["answer"].str.casefold().unique()
+    answers = scored["answer"].str.casefold().unique()
     differ = scored["expected"].str.casefold().nunique() > 1
-    return str(scored["answer"].iloc[0]) if differ and len(said) == 1 else ""
+    return str(scored["answer"].iloc[0]) if differ and len(answers) == 1 else ""
 
 
 def by_trial(played: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
-    """What each trial's pictures were answered.
+    """The answers to each trial's pictures.
 
     Args:
         played: from `rgb_circuit.play`, of these trials.
 
     Returns:
         A row per trial: ``trial, cluster``; ``right, n`` (scored pictures); ``changed`` (pictures
-        with another right answer than the clean one); where there are any, ``flips``, ``gap``
-        (logits), and ``has_gap``: whether it is `rgb_circuit.calls.panels.LEAST_GAP` or more.
+        with another right answer than the clean one); if there are any, ``flips``, ``gap``
+        (logits), and ``has_gap``: whether the gap is at least `rgb_circuit.calls.panels.LEAST_GAP`.
 
     Examples:
         >>> table = by_trial(rgb.play(model, trials), trials)
         >>> table[["right", "n", "flips", "has_gap"]].values.tolist()[0]
         [5, 5, True, True]
     """
-    # Plain dictionaries: a frame per trial takes a minute for ten thousand.
+    # Plain dictionaries: a frame per trial takes a minute for ten thousand trials.
     seen = {(str(row["trial"]), str(row["condition"])): row for row in played.to_dict("records")}
     rows = []
     for trial in trials:
-        own = {
+        answers = {
             condition: row
             for condition in trial.images
             if (row := seen.get((trial.name, condition)))
         }
-        scored = [bool(row["correct"]) for row in own.values() if not pd.isna(row["correct"])]
+        scored = [bool(row["correct"]) for row in answers.values() if not pd.isna(row["correct"])]
         right = trial.expected.get("clean")
-        changed = [name for name, role in trial.expected.items() if name in own and role != right]
-        about = dict(trial=trial.name, cluster=trial.cluster, right=sum(scored), n=len(scored))
-        about |= dict(changed=len(changed), flips=None, gap=np.nan, has_gap=None)
-        if right is not None and changed and "clean" in own:
-            fallen = np.mean([_ahead(own[name], trial, right) for name in changed])
-            about["flips"] = all(bool(own[name]["correct"]) for name in ("clean", *changed))
-            gap = _ahead(own["clean"], trial, right) - fallen
-            about |= dict(gap=gap, has_gap=bool(gap >= LEAST_GAP))
-        rows.append(about)
+        changed = [
+            name for name, role in trial.expected.items() if name in answers and role != right
+        ]
+        entry = dict(trial=trial.name, cluster=trial.cluster, right=sum(scored), n=len(scored))
+        entry |= dict(changed=len(changed), flips=None, gap=np.nan, has_gap=None)
+        if right is not None and changed and "clean" in answers:
+            fallen = np.mean([_ahead(answers[name], trial, right) for name in changed])
+            entry["flips"] = all(bool(answers[name]["correct"]) for name in ("clean", *changed))
+            gap = _ahead(answers["clean"], trial, right) - fallen
+            entry |= dict(gap=gap, has_gap=bool(gap >= LEAST_GAP))
+        rows.append(entry)
     return pd.DataFrame(rows).astype({"flips": "boolean", "has_gap": "boolean"})
 
 
@@ -151,17 +153,17 @@ def accuracy(
 
     Args:
         played: from `rgb_circuit.play`, of these trials.
-        task: whose ``chance`` is taken.
+        task: gives ``chance``.
 
     Returns:
-        A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the word that is
-        right, and what else is accepted for it in some trial: "grey / gray"), "stratum FACTOR" (its
-        level), "flips" and "group" (trials and clusters that are right in all that they are counted
-        for; the latter where a cluster has several trials).
+        A row per ``by`` × ``level``: "all", "picture" (condition), "answer" (the right word, with
+        the others accepted for it in some trial: "grey / gray"), "stratum FACTOR" (its level),
+        "flips" and "group" (trials that flip, and clusters with only right answers; "group" only if
+        a cluster has several trials).
         ``right, n, share``, ``ci_low, ci_high`` (95 %, Wilson's, as if all were independent; trials
-        of one source count once in it),
-        ``chance``, and ``constant``: the one word that is said to all of these pictures, where more
-        than one is right; else empty. What is not scored is left out.
+        of one source count once),
+        ``chance``, and ``constant``: the one answer to all of these pictures, if their right
+        answers differ; else empty. Unscored pictures are left out.
 
     Examples:
         >>> table = accuracy(rgb.play(model, trials), trials)
@@ -172,21 +174,21 @@ def accuracy(
     """
     guessed = chance(played, task)
     scored = played[played["correct"].notna()].astype({"condition": str, "trial": str})
-    of, clusters = {trial.name: trial for trial in trials}, named_clusters(trials, task)
+    by_name, clusters = {trial.name: trial for trial in trials}, named_clusters(trials, task)
     scored["cluster"] = scored["trial"].map(clusters)
     rows = [_row("all", "", scored, guessed)] if len(scored) else []
     rows += [
-        _row("picture", level, some, guessed)
-        for level, some in scored.groupby("condition", sort=False)
+        _row("picture", level, group, guessed)
+        for level, group in scored.groupby("condition", sort=False)
     ]
     words = scored["expected"].str.casefold()
     named = named_words(played)
-    rows += [_row("answer", named[word], some, guessed) for word, some in scored.groupby(words)]
+    rows += [_row("answer", named[word], group, guessed) for word, group in scored.groupby(words)]
     for factor in dict.fromkeys(factor for trial in trials for factor in trial.strata):
-        levels = scored["trial"].map(lambda name, factor=factor: of[name].strata.get(factor))
+        levels = scored["trial"].map(lambda name, factor=factor: by_name[name].strata.get(factor))
         rows += [
-            _row(f"stratum {factor}", str(level), some, guessed)
-            for level, some in scored.groupby(levels)
+            _row(f"stratum {factor}", str(level), group, guessed)
+            for level, group in scored.groupby(levels)
         ]
     each = by_trial(played, trials)
     if len(flips := each["flips"].dropna()):
@@ -202,7 +204,7 @@ def accuracy(
         )
     clusters = each[(each["cluster"] != "") & (each["n"] > 0)].groupby("cluster")
     if len(clusters) and clusters.size().max() > 1:
-        whole = [bool((some["right"] == some["n"]).all()) for _, some in clusters]
+        whole = [bool((group["right"] == group["n"]).all()) for _, group in clusters]
         rows.append(
             _counted(
                 "group", sum(whole), len(whole), float((guessed ** clusters["n"].sum()).mean())
@@ -214,16 +216,16 @@ def accuracy(
 
 def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     """The table of `accuracy` and the frame of `by_trial` in lines, as the command prints them
-    below what is right by picture."""
+    below the right answers by picture."""
     if table.empty:
         return
     yield f"  By guessing {_percent(table['chance'].iloc[0])} would be right. Right answers"
     for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby(
         "by", sort=False
     ):
-        said = [f"{row.level}: {row.right} of {row.n}" for row in rows.itertuples()]
-        more = f", and {len(said) - MOST_PRINTED} more" if len(said) > MOST_PRINTED else ""
-        yield f"    by {by}: {', '.join(said[:MOST_PRINTED])}{more}"
+        counts = [f"{row.level}: {row.right} of {row.n}" for row in rows.itertuples()]
+        more = f", and {len(counts) - MOST_PRINTED} more" if len(counts) > MOST_PRINTED else ""
+        yield f"    by {by}: {', '.join(counts[:MOST_PRINTED])}{more}"
     for row in table[table["by"].isin(["flips", "group"])].itertuples():
         what = {
             "flips": "trials flip: right on the clean picture, and on those with another answer",
@@ -241,8 +243,8 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
 
 
 def constants(table: pd.DataFrame) -> list[dict]:
-    """The rows of `accuracy` whose pictures all get one answer: of all, or else of each
-    condition."""
+    """The rows of `accuracy` whose pictures all get one answer: "all" if it is one, else those of
+    conditions."""
     named = table[(table["constant"] != "") & table["by"].isin(["all", "picture"])]
     return named[named["by"] == named["by"].min()].to_dict("records")
 
@@ -252,26 +254,26 @@ def _percent(share):
 
 
 def _ahead(row, trial, role):
-    """By how much a role's logit is ahead of the best of the others', in a row of
-    `rgb_circuit.play`; NaN where there is no other."""
+    """A role's logit less the best of the others', in a row of `rgb_circuit.play`; NaN without
+    others."""
     others = [row[f"logit_{name}"] for name in trial.answers if name != role]
     return row[f"logit_{role}"] - max(others, default=np.nan)
 
 
 def _row(by, level, rows, guessed):
     once = rows.drop_duplicates("trial")["cluster"]
-    found = _counted(by, int(rows["correct"].sum()), len(rows), guessed, _once(once))
-    return found | dict(level=level, constant=constant(rows))
+    counts = _counted(by, int(rows["correct"].sum()), len(rows), guessed, _once(once))
+    return counts | dict(level=level, constant=constant(rows))
 
 
 def _once(clusters):
-    """The share of trials that is left where each cluster counts once; ``clusters``: of each."""
+    """Clusters per trial, so that each cluster counts once; ``clusters`` has one entry a trial."""
     return clusters.nunique() / len(clusters)
 
 
 def _counted(by, right, n, guessed, once=1.0):
     share, z = right / n, norm.isf(0.025)
-    # Of as many as count: no whole number, so the formula.
+    # The effective n need not be a whole number, hence the formula.
     spread = z**2 / (n * once)
     middle = (share + spread / 2) / (1 + spread)
     width = np.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)

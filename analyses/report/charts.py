@@ -1,8 +1,8 @@
-"""The charts of the page to click, as Vega-Lite with the data left out.
+"""The charts of the interactive page, as Vega-Lite without data.
 
-Each names its data and, as parameters, what of it is chosen: the page's script fills them. Colours
-are the page's own, by name: ``@ink`` and the like stand for what the page's style says of
-``--ink``, light or dark.
+Each chart names its data and the parameters for the user's choices; the page's script fills them.
+Colours are named after the page's: ``@ink`` stands for the value of ``--ink`` in the page's style,
+light or dark.
 """
 
 from collections.abc import Mapping
@@ -10,29 +10,29 @@ from typing import Any
 
 import altair as alt
 
-# Of cells and intervals that are not shown to be an effect.
+# Opacity of cells and intervals that are not shown to be an effect.
 FADED = 0.16
-# Of words: the page's own, then others that show on light and on dark.
+# Colours of words: the page's own, then others that show on light and on dark.
 COLORS = [
     "@vermilion", "@green", "@blue", "@purple", "@quiet", "#a6761d", "#17a2b8", "#e7298a",
     "#7570b3",
 ]  # fmt: skip
 # Pixels for the names of sweeps.
 NAMES = 165
-# Where an axis ends; the page's script says it.
+# The ends of an axis; the page's script sets them.
 ENDS = [alt.param(name="from", value=-1), alt.param(name="to", value=1)]
 
 
 def head_map(limit: float, fraction: bool) -> Mapping:
     """A layer × head map.
 
-    Data ``heads``: ``layer, head, name, value, shown, role, has_role`` and what tooltips say.
+    Data ``heads``: ``layer, head, name, value, shown, role, has_role`` and texts of tooltips.
     Parameters: ``chosen, kept`` (names of heads), ``fade`` (whether), ``least`` (the least value
     that is not faded), ``roomy`` (whether names fit into cells).
 
     Args:
-        limit: the value with the strongest colour, the same for every map; beyond it the colour
-            stays.
+        limit: the value with the strongest colour, the same for every map; larger values get the
+            same colour.
         fraction: whether values are fractions of the gap; logits otherwise.
     """
     chosen, kept, fade, least, roomy = (
@@ -56,7 +56,7 @@ def head_map(limit: float, fraction: bool) -> Mapping:
         ],
     )
     strong = "(!fade || datum.shown) && abs(datum.value) >= least"
-    # A cell without a value stays, white: else the map would shrink.
+    # Keep cells without a value, in white, or the map would shrink.
     cells = base.mark_rect(stroke="@line", strokeWidth=0.5, cursor="pointer", invalid=None).encode(
         color=_shade(limit, fraction), opacity=alt.condition(strong, alt.value(1), alt.value(FADED))
     )
@@ -73,7 +73,7 @@ def head_map(limit: float, fraction: bool) -> Mapping:
             .otherwise(alt.value("@quiet")),
         )  # fmt: skip
     )
-    # In the cell's corner, so that it stands beside a name.
+    # In the cell's corner, to leave room for the name.
     roles = (
         base.transform_filter("datum.has_role").mark_point(
             filled=True,
@@ -124,15 +124,15 @@ def _shade(limit, fraction):
 
 
 def effects(fraction: bool) -> Mapping:
-    """What restoring one head does: an interval for each sweep and word.
+    """The effects of restoring one head: an interval for each sweep and word.
 
-    Data ``effects``: ``sweep, role, value, low, high, shown`` and what tooltips say. Parameters:
+    Data ``effects``: ``sweep, role, value, low, high, shown`` and texts of tooltips. Parameters:
     ``columns`` of the legend, ``room`` for each of its names, ``above`` (its height; both in
-    pixels), ``from, to`` (where the axis ends).
+    pixels), ``from, to`` (the ends of the axis).
     """
     columns, room = alt.param(name="columns", value=5), alt.param(name="room", value=160)
     above = alt.param(name="above", value=20)
-    # Above the names of the sweeps too.
+    # The legend also spans the names of the sweeps.
     legend = alt.Legend(
         title=None,
         orient="none",
@@ -178,7 +178,7 @@ def picture() -> Mapping:
 
     Data: ``shown`` (one row with ``uri``), ``tiles``: ``row, column, veil, attention, chance``,
     ``boxes``: ``row, column``. Parameters: ``rows, columns``, ``left, top, right, bottom`` (the
-    part that is drawn, in tiles), and ``smooth`` (whether pixels are, as a photograph's).
+    part that is drawn, in tiles), and ``smooth`` (whether to smooth pixels, as of a photograph).
     """
     smooth = alt.param(name="smooth", value=False)
     part = [
@@ -224,17 +224,17 @@ def picture() -> Mapping:
         ],
     )
     boxes = across(alt.Chart(alt.NamedData("boxes")))
-    # White in black is seen on every colour.
+    # A white outline inside a black one shows on every colour.
     outer = boxes.mark_rect(fillOpacity=0, stroke="#000", strokeWidth=3.5, clip=True)
     inner = boxes.mark_rect(fillOpacity=0, stroke="#fff", strokeWidth=1.5, clip=True)
     return _finished(alt.layer(image, veil, outer, inner), [smooth, *part])
 
 
 def words() -> Mapping:
-    """Attention on each token of the prompt beside the picture.
+    """Attention on each token of the prompt outside the picture.
 
-    Data ``words``: ``at`` (its number), ``token, attention``. Parameters: ``tokens`` (what they
-    say), ``chance`` (an even spread), ``most`` (where the axis ends).
+    Data ``words``: ``at`` (its number), ``token, attention``. Parameters: ``tokens`` (their
+    texts), ``chance`` (an even spread), ``most`` (the end of the axis).
     """
     tokens, chance, most = (
         alt.param(name="tokens", value=[]),
@@ -263,10 +263,10 @@ def words() -> Mapping:
 
 
 def writes() -> Mapping:
-    """What one head adds to the logit of each answer by itself.
+    """What one head by itself adds to the logit of each answer.
 
-    Data ``writes``: ``role, value, low, high, says``. Parameters: ``from, to`` (where the axis
-    ends).
+    Data ``writes``: ``role, value, low, high, says``. Parameters: ``from, to`` (the ends of the
+    axis).
     """
     base = alt.Chart(alt.NamedData("writes")).encode(
         y=alt.Y(
@@ -285,7 +285,7 @@ def writes() -> Mapping:
 
 
 def paths() -> Mapping:
-    """Which share of a head's effect goes through another.
+    """The share of a head's effect that goes through another head.
 
     Data ``paths``: ``other, share, says``.
     """
@@ -308,12 +308,12 @@ def _finished(chart, parameters=()):
 
 
 def _around_zero():
-    """A scale whose ends the page's script says: what is next to nothing must not fill it."""
+    """A scale whose ends the page's script sets: negligible values must not fill it."""
     return alt.Scale(domainMin=alt.ExprRef("from"), domainMax=alt.ExprRef("to"), nice=False)
 
 
 def _names(room, **options):
-    """An axis of names that takes as much room as the page's script leaves it."""
+    """An axis of names with exactly ``room`` pixels for them."""
     return alt.Axis(
         title=None,
         labelLimit=room - 5,

@@ -1,5 +1,5 @@
-"""Numbers of a table as text: as many decimals as the largest of them needs, whatever their scale,
-and a dash for one that is missing."""
+"""Numbers of a table as text: as many decimals as the largest needs, whatever the scale, and a dash
+for a missing number."""
 
 from collections.abc import Iterable
 
@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 
 MISSING = "–"
-# Numbers that are all smaller than what this many decimals show are rounding.
+# Numbers too small for this many decimals are rounding errors.
 MOST_DECIMALS = 8
 
 
 def decimals(values: Iterable[float]) -> int:
     """How many decimals the numbers of a table share.
 
-    Two for numbers like 0.4, 3.3 and 24.0; more where even the largest would not have two digits,
-    fewer where it has more than four.
+    Two for numbers like 0.4, 3.3 and 24.0; more if even the largest would not have two digits,
+    fewer if it has more than four.
 
     Args:
-        values: the table's, missing ones among them or none at all.
+        values: of the table; may be missing or empty.
     """
     sizes = np.abs(np.asarray(list(values), dtype=float))
     largest = sizes[np.isfinite(sizes)].max(initial=0)
@@ -31,17 +31,16 @@ def decimals(values: Iterable[float]) -> int:
 
 
 def three(values: Iterable[float]) -> int:
-    """As `decimals`, but of no more than three digits where the largest is 1 or more: 3.30, 24.0,
-    177."""
+    """As `decimals`, but with at most three digits if the largest is 1 or more: 3.30, 24.0, 177."""
     sizes = np.abs(np.asarray(list(values), dtype=float))
-    # As it is written: 9.999 is 10.0.
+    # Round first: 9.999 is written 10.0.
     largest = float(f"{sizes[np.isfinite(sizes)].max(initial=0):.3g}")
     most = max(0, 2 - int(np.floor(np.log10(largest)))) if largest >= 1 else MOST_DECIMALS
     return min(decimals(sizes), most)
 
 
 def written(value: float | None, decimals: int) -> str:
-    """One number, without a sign where it rounds to zero."""
+    """One number, without a sign if it rounds to zero."""
     if value is None or pd.isna(value):
         return MISSING
     # Adding zero takes the sign off −0.

@@ -1,4 +1,4 @@
-"""The circuit as a small drawing: who works through whom, and who writes the answer."""
+"""The circuit as a small drawing: which heads work through which, and which write the answer."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from markupsafe import Markup, escape
 
 from .parts import Arrow, Part
 
-# All in the drawing's own units, which are pixels where it has its full width.
+# In the drawing's own units, which are pixels at full width.
 WIDTH, GAP, BETWEEN, MARGIN = 480, 14, 58, 12
 TITLE, LINE, SMALL, CHIP = 20, 19, 16, 103
-# Mean width of a letter, as a share of its size; heads of a box, and boxes beside each other.
+# Mean width of a letter, as a share of its size; most heads in a box, and most boxes in a row.
 LETTER, MOST_HEADS, MOST_BESIDE = 0.53, 6, 3
 # Half of the room between two arrows in one gap.
 ASIDE = 4
@@ -20,12 +20,12 @@ DASHED = {"undecided": "5 4", "untested": "5 4", "refuted": "2 4"}
 
 @dataclass(frozen=True)
 class Box:
-    """Where a part stands.
+    """The place of a part.
 
     Attributes:
-        part: what is in it.
+        part: its content.
         left, top, width, height: of its frame.
-        lines: what is written in it: (kind, text or heads), from above.
+        lines: its text: (kind, text or heads), from the top down.
     """
 
     part: Part
@@ -47,9 +47,9 @@ def drawing(
     """An SVG element in the page's own colours.
 
     Args:
-        answer: what the model says, as it stands at the end of all arrows.
-        linked: whether the name of a head leads to the head.
-        prefix: what ids begin with, which are no other drawing's of the page.
+        answer: the text at the end of all arrows, what the model says.
+        linked: whether the name of a head links to the head.
+        prefix: of ids, unique among the drawings of the page.
     """
     tip = f"{prefix}tip"
     starts = {arrow.start for arrow in arrows}
@@ -67,16 +67,16 @@ def drawing(
     drawn, labels = [], set()
     for arrow in arrows:
         start, end = at[arrow.start], at[arrow.end]
-        # One sentence beside several arrows from one box.
+        # Several arrows from one box share one label.
         label = "" if arrow.start in labels else arrow.says
         labels.add(arrow.start)
         drawn.append(_arrow(_foot(start), (end.left + end.width / 2, end.top), tip, label))
     writers = [box for box in boxes if box.part.writes]
     drawn += [_to_answer(box, boxes, top, tip) for box in writers]
     body = [*drawn, *(_box(box, linked) for box in boxes), _answer(answer, top)]
-    said = "; ".join(_said(part) for part in parts)
+    description = "; ".join(_said(part) for part in parts)
     return Markup(
-        f'<svg class="circuit" role="group" aria-label="{escape(said)}" '
+        f'<svg class="circuit" role="group" aria-label="{escape(description)}" '
         f'viewBox="0 0 {WIDTH} {top + 36:.0f}">'
         f'<defs><marker id="{tip}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" '
         'markerHeight="8" orient="auto" markerUnits="userSpaceOnUse">'
@@ -91,7 +91,7 @@ def _said(part):
 
 
 def _rows(parts):
-    """Parts in rows of at most so many, as equal as they can be."""
+    """Parts in rows of at most `MOST_BESIDE`, as equal as possible."""
     count = -(-len(parts) // MOST_BESIDE)
     size = -(-len(parts) // count) if count else 1
     return [parts[start : start + size] for start in range(0, len(parts), size)]
@@ -113,7 +113,7 @@ def _height(kind):
 
 
 def _lines(part, width):
-    """What is written in a box of a width."""
+    """The lines of text in a box of this width."""
     beside = max(1, int(width // CHIP))
     shown = part.heads[:MOST_HEADS]
     lines: list[tuple[str, object]] = [("title", line) for line in _wrapped(part.name, width, 14)]
@@ -170,16 +170,16 @@ def _within(box):
 
 
 def _to_answer(box, boxes, top, tip):
-    """An arrow from a box to the answer: straight down, or beside the boxes that stand in between,
-    or it would seem to go through them."""
-    between = [other for other in boxes if other.top > box.top]
+    """An arrow from a box to the answer: straight down, or around the boxes in between, so that it
+    does not seem to go through them."""
+    between = [lower for lower in boxes if lower.top > box.top]
     sides = [at for one in between for at in (one.left - GAP / 2, one.left + one.width + GAP / 2)]
     free = [at for at in sides if 0 < at < WIDTH and not any(_is_over(at, one) for one in between)]
     if not free:
         return _arrow(_foot(box), (_within(box), top), tip)
     x, y = _foot(box)
     past = min(free, key=lambda at: abs(at - x))
-    # Two that meet there stay two.
+    # Keep two arrows in the same gap apart.
     past += ASIDE if x > past else -ASIDE
     corner = min(max(past, box.left + MARGIN), box.left + box.width - MARGIN)
     return (
@@ -201,7 +201,7 @@ def _arrow(start, end, tip, label=""):
     )
     if not label:
         return line
-    # Beside the arrow where it leaves the box, on the side where it does not go.
+    # Put the label where the arrow leaves the box, on the side that it turns away from.
     right = to_x <= x
     lines = _wrapped(label, (WIDTH - x if right else x) - 24, 12)
     anchor, at = ("start", x + 12) if right else ("end", x - 12)

@@ -16,8 +16,8 @@ from rgb_circuit.trial import odd_tile
 
 from .run import Run
 
-# For the time in which figures are made and written: text that stays text, and the same bytes for
-# the same figure. Names come from users, and a dollar sign in one means a dollar.
+# While figures are made and written: keep text as text, and give the same bytes for the same
+# figure. Names come from users, so a dollar sign in one means a dollar, not mathematics.
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "rgb_circuit",
@@ -26,13 +26,13 @@ SETTINGS: dict[str, Any] = {
 
 
 def svg(figure: Figure, says: str) -> Markup:
-    """The figure as an SVG element without a background, in the page's own colours: its text's for
+    """The figure as an SVG element without a background, in the page's own colours: the text's for
     black, ``--page`` for paper, ``--blue`` and ``--vermilion``.
 
-    Call it under ``matplotlib.rc_context(SETTINGS)``, where the figure should be made too.
+    Make the figure and call this function under ``matplotlib.rc_context(SETTINGS)``.
 
     Args:
-        says: what it shows, for readers who cannot see it.
+        says: what the figure shows, for readers who cannot see it.
     """
     file = io.StringIO()
     undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -44,9 +44,9 @@ def svg(figure: Figure, says: str) -> Markup:
     text = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL
     )
-    # Cells end at whole pixels, or a dark page shines through between them.
+    # Align cells to whole pixels, or a dark page shines through between them.
     text = re.sub(r'<g id="QuadMesh_\d+"', '<g shape-rendering="crispEdges"', text)
-    # Names of groups would be the same in every figure of the page.
+    # Drop ids of groups, which every figure of the page would repeat.
     text = (
         re.sub(r'<g id="[A-Za-z.]+\d*_\d+"', "<g", text)
         .replace("#000000", "currentColor")
@@ -64,22 +64,22 @@ def svg(figure: Figure, says: str) -> Markup:
 
 
 def is_crisp(image: Image.Image) -> bool:
-    """Whether a picture is drawn, of few colours, so that its pixels are shown as they are; a
-    photograph's would be steps."""
+    """Whether a picture is a drawing with few colours, so that its pixels are shown unsmoothed,
+    unlike a photograph's."""
     return image.convert("RGB").getcolors(256) is not None
 
 
 def marked_tiles(
     images: Mapping[str, Image.Image], tile: Sequence[int] | None, grid: Sequence[int]
 ) -> dict[str, tuple[int, int] | None]:
-    """Condition → where the trial's marked tile is in that picture, or None.
+    """Condition → the place of the trial's marked tile in that picture, or None.
 
-    A tile that stands out in the clean picture is where it stands out in the others. Any other
-    marked place, such as that of a dot that only one picture has, is the same in all.
+    If the marked tile stands out in the clean picture, it is the one that stands out in each
+    picture. Any other marked place, such as that of a dot in only one picture, is the same in all.
 
     Args:
         images: a trial's pictures by condition.
-        tile: the trial's (row, column), or None where it has none.
+        tile: the trial's (row, column), or None if it has none.
         grid: rows and columns of tiles.
     """
     if tile is None:
@@ -96,8 +96,8 @@ def opened(png: bytes) -> Image.Image:
 
 
 def shown_pictures(rows: pd.DataFrame, run: Run) -> list[dict[str, object]]:
-    """What is shown of a trial's pictures, one after the other: where the task marks a tile, it is
-    outlined, and enlarged where it is small.
+    """A trial's pictures, one after the other, with the marked tile outlined, if there is one, and
+    enlarged if it is small.
 
     Args:
         rows: ``trial, condition, expected, png`` of one trial, with the clean picture among them.

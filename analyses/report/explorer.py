@@ -1,15 +1,16 @@
-"""What the page to click is made of: numbers of every head, packed, and the charts that show them.
+"""The content of the interactive page: numbers of every head, packed, and the charts that show
+them.
 
-1. `data` takes them from the frames. Per head they are lists in the order of heads, layer by layer:
-   the head ``layer.head`` is number layer · heads + head. Numbers are rounded to `DIGITS`
-   significant digits.
-2. `looks` packs where each head looks, a picture at a time, as far as `BUDGET` goes: of a picture's
-   tiles the attention in steps of a third of a doubling (at most 12 % off), of the prompt's words
-   in steps of 1/255.
-3. `packed` compresses either to text that stands in a page.
+1. `data` takes the numbers from the frames. Numbers per head are lists, layer by layer: the head
+   ``layer.head`` has index layer · heads + head. Numbers are rounded to `DIGITS` significant
+   digits.
+2. `looks` packs where each head looks, picture by picture, up to `BUDGET`: attention on a picture's
+   tiles in steps of a third of a doubling (at most 12 % off), attention on the prompt's words in
+   steps of 1/255.
+3. `packed` compresses both to text in the page.
 
-What is packed is unpacked by the page's script (`scripts`), and by `unpacked` and `tiles_of` for
-whoever wants to check it.
+The page's script (`scripts`) unpacks them; `unpacked` and `tiles_of` do the same in Python, for
+checks.
 """
 
 import base64
@@ -33,13 +34,14 @@ from .writing import COMPONENTS, listed
 DIGITS = 4
 # Characters of packed attention in a page; with all else, a page of 1,024 heads stays below 5 MB.
 BUDGET = 1_850_000
-# Steps of attention per doubling, and the step of an even spread; step 0 is less than half of that.
+# Steps of attention per doubling, and the step of an even spread; step 0 means less than half of an
+# even spread.
 STEPS, EVEN = 3, 4
 
 
 def packed(content: bytes) -> str:
-    """Compressed, and as text."""
-    # Without the time, so that the same content is the same text.
+    """The content, compressed, as text."""
+    # Without a time stamp, the same content gives the same text.
     return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
 
 
@@ -49,15 +51,15 @@ def unpacked(text: str) -> bytes:
 
 
 def data(run: Run) -> dict:
-    """All but where heads look, as JSON holds it.
+    """All numbers except where heads look, for JSON.
 
     Returns:
-        ``layers, heads``; ``n, observations`` (what it counts); ``floor`` (logits that rounding may
-        be); ``maps``, ``panels`` (numbers of maps), ``limit, fraction``; ``least, least_gap`` (as
-        in `rgb_circuit.calls.panels`); ``roles, scores``; ``predictions``; ``asked`` (role → its
-        predictions, each with those that may stand in for it); ``writes``; ``paths``; ``words``
-        (role → what its word is), ``components``; ``place`` (what the marked tile is called),
-        ``senders, receivers`` (of paths, in words); ``charts``.
+        ``layers, heads``; ``n, observations`` (what n counts); ``floor`` (effects up to this, in
+        logits, may be rounding); ``maps``, ``panels`` (indices of maps), ``limit, fraction``;
+        ``least, least_gap`` (as in `rgb_circuit.calls.panels`); ``roles, scores``; ``predictions``;
+        ``asked`` (role → its predictions, each with those that may replace it); ``writes``;
+        ``paths``; ``words`` (role → what its word is), ``components``; ``place`` (name of the
+        marked tile), ``senders, receivers`` (of paths, in words); ``charts``.
     """
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     places = pd.MultiIndex.from_product([range(layers), range(heads)], names=["layer", "head"])
@@ -99,21 +101,21 @@ def data(run: Run) -> dict:
 
 
 def _maps(run, places):
-    """Every sweep and word."""
+    """A map for every sweep and word."""
     maps = []
     keys = ["component", "source", "target", "positions", "role"]
     for key, rows in run.frames["sweeps"].groupby(keys, observed=True, sort=False):
         gap = _number(rows["gap"].iloc[0])
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(zip(keys, map(str, key)), gap=gap)
-        one |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
-        one |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
-        maps.append(one)
+        entry = dict(zip(keys, map(str, key)), gap=gap)
+        entry |= {name: _list(rows[name]) for name in ("effect", "ci_low", "ci_high")}
+        entry |= dict(told="".join("01"[told is True] for told in rows["told"].astype(object)))
+        maps.append(entry)
     return maps
 
 
 def _panels(run, maps):
-    """The numbers of the maps that the panels show."""
+    """The indices of the maps that the panels show."""
     frame, effects = run.frames["panels"], run.frames["patch_heads"]
     wanted = frame[["target", "role"]].drop_duplicates().itertuples(index=False, name=None)
     about = effects[["component", "source", "positions"]].iloc[0].astype(str).to_dict()
@@ -128,9 +130,9 @@ def _panels(run, maps):
 def _limit(maps, fraction):
     """The largest value of some maps, as in the figures."""
     values = [
-        abs(effect) / (one["gap"] if fraction else 1)
-        for one in maps
-        for effect in one["effect"]
+        abs(effect) / (entry["gap"] if fraction else 1)
+        for entry in maps
+        for effect in entry["effect"]
         if effect is not None
     ]
     return max(float(f"{max(values, default=0):.2g}"), LEAST_LIMIT if fraction else 0) or 1.0
@@ -148,22 +150,22 @@ def _predictions(run, places):
     if "evidence" not in run.frames:
         return dict(predictions=[], asked={})
     columns = ["effect", "ci_low", "ci_high", "restored_fraction", "trials_to_decide"]
-    found = []
+    predictions = []
     for name, rows in run.frames["evidence"].groupby("prediction", sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = dict(
+        entry = dict(
             name=name,
             says=run.task.says_of_predictions.get(name, ""),
             expected=in_words(rows["expected"].iloc[0]),
         )
-        one |= dict(
+        entry |= dict(
             void=rows["void"].iloc[0], n=int(rows["n"].iloc[0]), answer=rows["answer"].iloc[0]
         )
-        one |= dict(states="".join(state[0] for state in rows["state"]))
-        found.append(one | {column: _list(rows[column]) for column in columns})
-    # Each prediction with those that may stand in for it.
-    asked = {hypothesis.name: hypothesis.slots for hypothesis in run.task.hypotheses}
-    return dict(predictions=found, asked=asked)
+        entry |= dict(states="".join(state[0] for state in rows["state"]))
+        predictions.append(entry | {column: _list(rows[column]) for column in columns})
+    # Each prediction with those that may replace it.
+    slots = {hypothesis.name: hypothesis.slots for hypothesis in run.task.hypotheses}
+    return dict(predictions=predictions, asked=slots)
 
 
 def _writes(run, places):
@@ -173,14 +175,13 @@ def _writes(run, places):
     words = []
     for role, rows in frame.groupby("role", observed=True, sort=False):
         rows = rows.set_index(["layer", "head"]).reindex(places)
-        one = {name: _list(rows[name]) for name in ("direct_effect", "ci_low", "ci_high")}
-        words.append(dict(role=str(role), effect=one.pop("direct_effect"), **one))
+        numbers = {name: _list(rows[name]) for name in ("direct_effect", "ci_low", "ci_high")}
+        words.append(dict(role=str(role), effect=numbers.pop("direct_effect"), **numbers))
     return dict(words=words, n=int(frame["n"].iloc[0]))
 
 
 def _paths(run):
-    """Sender, receiver and share, of the effect on the word that something goes through others
-    for."""
+    """Sender, receiver and share of the effect on the task's first mediated role."""
     if "composition" not in run.frames:
         return dict(why_not=run.why_not("composition"))
     columns = ["share", "mediated_effect", "ci_low", "ci_high", "total_effect"]
@@ -188,33 +189,33 @@ def _paths(run):
     for name in ("composition", "mediation"):
         frame = run.frames[name]
         for row in frame[frame["role"].isin(run.task.mediated[:1])].to_dict("records"):
-            one = dict(sender=f"{row['sender_layer']}.{row['sender_head']}", receiver=None)
+            path = dict(sender=f"{row['sender_layer']}.{row['sender_head']}", receiver=None)
             if name == "composition":
-                one["receiver"] = f"{row['receiver_layer']}.{row['receiver_head']}"
-            rows.append(one | {column: _number(row[column]) for column in columns})
+                path["receiver"] = f"{row['receiver_layer']}.{row['receiver_head']}"
+            rows.append(path | {column: _number(row[column]) for column in columns})
     return dict(rows=rows)
 
 
 def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
-    """Where every head looks, a picture at a time.
+    """Where every head looks, picture by picture.
 
     Args:
-        room: characters of packed attention.
+        room: characters for packed attention.
 
     Returns:
-        Of each picture what JSON holds: ``trial, condition, uri, crisp, expected, tile`` (the
-        marked one, row and column, or None), ``tokens`` (but the picture's), ``chance`` (an even
-        spread), ``tiles, columns``, ``image`` (the picture's tokens in all views); per head
-        ``on_picture``, ``on_view`` (the first; None where there is one) and ``on_tile``
-        (attention). And of each the packed attention: (heads, tiles + tokens) bytes. And what is
-        not there, in words, empty where all is.
+        For each picture, for JSON: ``trial, condition, uri, crisp, expected, tile`` (the marked
+        one, row and column, or None), ``tokens`` (without the picture's), ``chance`` (an even
+        spread), ``tiles, columns``, ``image`` (number of the picture's tokens in all views); per
+        head ``on_picture``, ``on_view`` (the first; None if there is only one) and ``on_tile``
+        (attention). Also the packed attention of each picture: (heads, tiles + tokens) bytes. Also
+        what is missing, in words, or "".
     """
     if "looks" not in run.frames:
         return [], [], run.why_not("looks")
     frame, shown = run.frames["looks"], run.frames["stimuli"].set_index(["trial", "condition"])
     heads = run.manifest["layers"] * run.manifest["heads"]
     marked = _marked(run)
-    about, blobs, left_out, size = [], [], [], 0
+    pictures, blobs, left_out, size = [], [], [], 0
     for (trial, condition), rows in frame.groupby(
         ["trial", "condition"], observed=True, sort=False
     ):
@@ -226,7 +227,7 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
             continue
         tiles, text = (np.stack(rows[name].tolist()).astype(float) for name in ("picture", "text"))
         chance = 1 / (tiles.shape[1] + text.shape[1])
-        # The picture's tokens without a place: a class token, and all of further views.
+        # The picture's tokens without a place: a class token, and all tokens of further views.
         says = np.array(rows["tokens"].iloc[0], dtype=object)
         unplaced = says == run.manifest.get("image_token")
         on_picture = tiles.sum(1) + text[:, unplaced].sum(1)
@@ -240,33 +241,35 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         size += len(blob)
         png = Image.open(io.BytesIO(shown.loc[(trial, condition), "png"]))
         expected, tile = shown.loc[(trial, condition), "expected"], marked.get((trial, condition))
-        one = dict(trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance)
-        one |= dict(crisp=is_crisp(png), tokens=says[~unplaced].tolist())
-        one |= dict(expected=None if pd.isna(expected) else expected)
+        picture = dict(
+            trial=trial, condition=condition, uri=data_uri(png), tile=tile, chance=chance
+        )
+        picture |= dict(crisp=is_crisp(png), tokens=says[~unplaced].tolist())
+        picture |= dict(expected=None if pd.isna(expected) else expected)
         place = tile or (run.tiles[trial] if run.task.place else None)
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
         on_tile = None if place is None else _list(tiles[:, place[0] * columns + place[1]])
-        one |= dict(tiles=tiles.shape[1], columns=columns, place=place)
-        one |= dict(image=tiles.shape[1] + int(unplaced.sum()), on_picture=_list(on_picture))
+        picture |= dict(tiles=tiles.shape[1], columns=columns, place=place)
+        picture |= dict(image=tiles.shape[1] + int(unplaced.sum()), on_picture=_list(on_picture))
         on_view = _list(tiles.sum(1)) if run.views > 1 else None
-        about.append(one | dict(on_view=on_view, on_tile=on_tile))
+        pictures.append(picture | dict(on_view=on_view, on_tile=on_tile))
         blobs.append(blob)
     if left_out:
-        some = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
-        return about, blobs, f"where heads look on {some} is in looks.parquet"
-    return about, blobs, ""
+        which = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
+        return pictures, blobs, f"where heads look on {which} is in looks.parquet"
+    return pictures, blobs, ""
 
 
 def _marked(run):
-    """(trial, condition) → the tile that is marked in that picture, or None."""
-    found: dict[tuple, tuple[int, int] | None] = {}
+    """(trial, condition) → the marked tile of that picture, or None."""
+    marked: dict[tuple, tuple[int, int] | None] = {}
     if not run.task.place:
-        return found
+        return marked
     for trial, rows in run.frames["stimuli"].groupby("trial", observed=True, sort=False):
         images = {row.condition: opened(row.png) for row in rows.itertuples()}
         tiles = marked_tiles(images, run.tiles.get(trial), run.manifest["grid"])
-        found |= {(trial, condition): tile for condition, tile in tiles.items()}
-    return found
+        marked |= {(trial, condition): tile for condition, tile in tiles.items()}
+    return marked
 
 
 def _steps(attention, chance):
@@ -277,7 +280,7 @@ def _steps(attention, chance):
 
 
 def tiles_of(steps: np.ndarray, chance: float) -> np.ndarray:
-    """Attention from its steps: 0 where it is less than half of an even spread."""
+    """Attention from its steps: 0 for less than half of an even spread."""
     return np.where(steps == 0, 0.0, chance * 2 ** ((steps.astype(float) - EVEN) / STEPS))
 
 

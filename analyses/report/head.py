@@ -26,21 +26,20 @@ NEEDS = Needs(
     },
     optional=[*parts.NEEDS.optional, {"stimuli": "trial condition prompt expected png"}],
 )
-# Of a picture that is there and was not played.
+# For a picture that was not played.
 NOT_PLAYED = {"answer": None, "correct": None}
 
 
 def values(run: Run, *, linked: bool = True, prefix: str = "") -> dict[str, object]:
-    """``question``, ``verdict`` (a sentence), ``more`` (what it rests on, in another), ``lacks``
-    (what the nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a
-    number), ``made`` (how large the model is, when the run was made and in
-    what time), ``pictures`` (the clean and the changed one of the first trial, as `shown_pictures`
-    has them, with ``trial, asked, answer, correct, says``), ``circuit`` (a drawing), ``legend``
-    (what its numbers and lines are).
+    """``question``, ``verdict`` (a sentence), ``more`` (its basis, in another), ``lacks`` (what the
+    nearest heads lack, a sentence for each role), ``facts`` (pairs of a name and a number),
+    ``made`` (the model's size, when the run was made and how long it took), ``pictures`` (the clean
+    and the changed one of the first trial, from `shown_pictures`, with ``trial, asked, answer,
+    correct, says``), ``circuit`` (a drawing), ``legend`` (the meaning of its numbers and lines).
 
     Args:
-        linked: whether a head of the drawing leads to all about it.
-        prefix: of the drawing's ids, where it is not the only one of its page.
+        linked: whether a head of the drawing links to its details.
+        prefix: of the drawing's ids, if the page has several drawings.
     """
     played = run.frames["play"].dropna(subset="correct")
     asks = run.task.asks or "carry the answer to these questions about pictures"
@@ -55,10 +54,10 @@ def values(run: Run, *, linked: bool = True, prefix: str = "") -> dict[str, obje
         facts.insert(2, ("answered right", percent(played["correct"].mean())))
     if "roles" in run.frames:
         tested = int(run.frames["evidence"]["n"].iloc[0])
-        # Where it is all of them, once is enough.
+        # If all trials test roles, one number is enough.
         if (tested, run.observations) != (run.trials, "trials"):
             facts.append((f"{run.observations} that test roles", tested))
-    # Trials that are left out say nothing about what was measured on the others.
+    # The verdict is about the measured trials, without those left out.
     measured = played["trial"].isin(run.frames["patch_heads"]["trial"].unique())
     verdict, more, *lacks = _verdict(run, played[measured])
     made = _made(run.manifest)
@@ -80,8 +79,8 @@ def values(run: Run, *, linked: bool = True, prefix: str = "") -> dict[str, obje
 
 
 def _pictures(run):
-    """The clean and the changed picture of the first trial whose pictures are there, and what the
-    model answers to them."""
+    """The clean and the changed picture of the first trial whose pictures were kept, with the
+    model's answers."""
     if "stimuli" not in run.frames:
         return []
     shown = run.frames["stimuli"]
@@ -91,22 +90,22 @@ def _pictures(run):
         changed = [run.task.corrupted]
     played = run.frames["play"]
     played = played[played["trial"] == shown["trial"].iloc[0]].set_index("condition")
-    shown, found = shown.loc[["clean", *changed[:1]]], []
+    shown, pictures = shown.loc[["clean", *changed[:1]]], []
     for picture, (condition, row) in zip(shown_pictures(shown, run), shown.iterrows()):
-        said = played.loc[condition] if condition in played.index else NOT_PLAYED
-        found.append(
+        answered = played.loc[condition] if condition in played.index else NOT_PLAYED
+        pictures.append(
             picture
             | dict(
                 trial=row["trial"],
                 asked=question_of(row["prompt"], run.manifest.get("template") or TEMPLATE)
                 or row["prompt"],
-                answer=said["answer"],
-                correct=None if pd.isna(said["correct"]) else bool(said["correct"]),
+                answer=answered["answer"],
+                correct=None if pd.isna(answered["correct"]) else bool(answered["correct"]),
                 says=run.task.conditions[condition].says,
-                means=_means(run.task, condition) if said["correct"] else "",
+                means=_means(run.task, condition) if answered["correct"] else "",
             )
         )
-    return found
+    return pictures
 
 
 def _means(task, condition):
@@ -116,24 +115,23 @@ def _means(task, condition):
 
 
 def _legend(found, arrows):
-    """What the numbers and lines of the drawing are, as far as it has them."""
-    said = []
+    """The meaning of the numbers and lines that the drawing has."""
+    meanings = []
     if any(part.heads for part in found):
-        said.append(
+        meanings.append(
             "Beside a head: the share of the gap that comes back when this one head does on the "
             "other picture what it did on the clean one (the gap: how far the right answer’s "
             "logit, the model’s score of it, falls between the two)"
         )
     if any(part.writes for part in found) or arrows:
-        said.append("arrows: measured effects")
+        meanings.append("arrows: measured effects")
     if any(part.state != "shown" for part in found):
-        said.append("dashed: not shown of any head")
-    return sentence("; ".join(said)) if said else ""
+        meanings.append("dashed: not shown of any head")
+    return sentence("; ".join(meanings)) if meanings else ""
 
 
 def _made(manifest):
-    """Size of the model, and when the run was made and in what time, as far as the manifest says
-    it."""
+    """The model's size, when the run was made and how long it took, as far as the manifest says."""
     parts = []
     if size := manifest.get("parameters"):
         parts.append(f"{_large(size)} parameters")
@@ -144,7 +142,7 @@ def _made(manifest):
 
 
 def _large(number):
-    """A count to two digits or more: 170 thousand, 7.1 billion."""
+    """A count with at least two digits: 170 thousand, 7.1 billion."""
     for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if number >= size:
             return (
@@ -163,7 +161,7 @@ def _time(seconds):
 
 
 def _verdict(run, played):
-    """The verdict in a sentence, what it rests on in another, and what the nearest heads lack."""
+    """The verdict in a sentence, its basis in another, and what the nearest heads lack."""
     table = run.frames["panels"]
     top = table.loc[table["effect"].abs().idxmax()]
     among, strongest = _among(run, table), _strongest(run, table)
@@ -186,7 +184,7 @@ def _verdict(run, played):
 
 
 def _among(run, table):
-    """Of which heads one is the strongest; empty where all were restored."""
+    """The heads compared, in words; empty if all were restored."""
     restored = len(table[["layer", "head"]].drop_duplicates())
     if restored == run.manifest["layers"] * run.manifest["heads"]:
         return ""
@@ -194,7 +192,7 @@ def _among(run, table):
 
 
 def _strongest(run, table):
-    """What the head with the largest effect does, where one is shown to do anything."""
+    """A sentence on the head with the largest effect, or that no head is shown to have one."""
     top, among = table.loc[table["effect"].abs().idxmax()], _among(run, table)
     who = f"none{among}" if among else "no head"
     if not top["effect"]:
@@ -213,32 +211,33 @@ def _strongest(run, table):
 
 
 def _of_roles(run):
-    """What the role table says of the hypothesised circuit, and of whatever else has a role."""
+    """A sentence from the role table, on the hypothesised circuit and on other heads with a
+    role."""
     evidence = run.frames["evidence"]
     standings = standing.standings(evidence, run.task)
-    found = [
+    in_words = [
         f"{len(shown.heads)} {standing.a(shown.hypothesis, len(shown.heads))} "
         f"({', '.join(str(Head(*head)) for head in shown.heads)})"
         for shown in standings.values()
         if shown.heads
     ]
     wanted = [stands for stands in standings.values() if stands.hypothesis.in_circuit]
-    # What is refuted first.
+    # Refuted roles first.
     absent = sorted(
         (role for role in wanted if not role.heads), key=lambda role: role.state != "refuted"
     )
-    many = len(found) > 1 or any(len(stands.heads) > 1 for stands in standings.values())
+    many = len(in_words) > 1 or any(len(stands.heads) > 1 for stands in standings.values())
     meet = "meet every prediction of their role" if many else "meets every prediction of its role"
-    said = [f"{listed(found)} {meet}"] if found else []
-    said += [_undecided(standings.values()), roles.no_gap(evidence, run.task)]
-    said.append(_how_sure(run, standings.values()))
-    more = " ".join(sentence(part) for part in said if part)
+    sentences = [f"{listed(in_words)} {meet}"] if in_words else []
+    sentences += [_undecided(standings.values()), roles.no_gap(evidence, run.task)]
+    sentences.append(_how_sure(run, standings.values()))
+    more = " ".join(sentence(part) for part in sentences if part)
     lacks = [
         sentence(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
         for role in absent
         if (near := standing.nearly(role))
     ]
-    return _of_circuit(run, wanted, absent, found), more, *lacks
+    return _of_circuit(run, wanted, absent, in_words), more, *lacks
 
 
 def _how_sure(run, standings):
@@ -255,7 +254,7 @@ def _how_sure(run, standings):
 
 
 def _undecided(standings):
-    """The roles beside the circuit that are neither shown nor refuted."""
+    """The roles outside the circuit that are neither shown nor refuted."""
     left = [
         f"{standing.one_of([stands.hypothesis])} ({len(stands.open)} open)"
         for stands in standings
@@ -265,24 +264,24 @@ def _undecided(standings):
 
 
 def _of_circuit(run, wanted, absent, found):
-    """The verdict on the hypothesised circuit, or on all roles where none makes up one."""
+    """The verdict on the hypothesised circuit, or on all roles if no role belongs to one."""
     if not wanted:
         return _of_all_roles(run, found)
     if not absent:
         whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
         return f"The hypothesised circuit is there in {run.name}: {whole}."
-    said = ", and ".join(standing.none_is(role) for role in absent)
+    missing = ", and ".join(standing.none_is(role) for role in absent)
     if len(wanted) == 1:
-        return f"In {run.name} {said}."
+        return f"In {run.name} {missing}."
     if all(role.state == "untested" for role in absent):
         return f"No head of {run.name} can be given a role."
     if any(role.state == "refuted" for role in absent):
-        return f"The hypothesised circuit is not whole in {run.name}: {said}."
-    return f"The hypothesised circuit is not shown whole in {run.name}: {said}."
+        return f"The hypothesised circuit is not whole in {run.name}: {missing}."
+    return f"The hypothesised circuit is not shown whole in {run.name}: {missing}."
 
 
 def _of_all_roles(run, found):
-    """The verdict where no role makes up a circuit."""
+    """The verdict if no role belongs to a circuit."""
     if found:
         return f"Heads of {run.name} have roles: {listed(found)}."
     return f"No head of {run.name} is shown to have a role."

@@ -1,5 +1,5 @@
-// Item by item: marks of what a head does in each trial, and the pictures of the chosen one. A module, so that
-// nothing of it is global; what is packed comes from items.py.
+// Item by item: marks of a head's effect in each trial, and the pictures of the chosen trial. A module, so that
+// its names are not global; the packed data comes from items.py.
 
 const $ = (id) => document.getElementById(`items-${id}`);
 const NONE = -32768;
@@ -70,7 +70,7 @@ async function start() {
     $("about").replaceChildren("Head ", made("strong", data.heads[state.head]), `${role ? ` (${role})` : ""}: ${panel.name}`);
   }
 
-  // A data URI of what lies over a picture where the head does not look, a pixel per token.
+  // A data URI of the veil over a picture where the head does not look, a pixel per token.
   async function veilOf(picture) {
     const head = data.seen.indexOf(data.heads[state.head]);
     if (picture.look == null || head < 0) return null;
@@ -115,7 +115,7 @@ async function start() {
     const target = data.panels[state.panel].target, first = (one) => (one.condition === "clean" ? 0 : one.condition === target ? 1 : 2);
     const shown = [...item.pictures].sort((a, b) => first(a) - first(b));
     const figures = await Promise.all(shown.map((picture) => figure(item, picture)));
-    // Another one was chosen meanwhile.
+    // Another item was chosen in the meantime.
     if (own !== turn) return;
     $("name").textContent = item.name;
     const size = gap === null ? "" : signed(gap, places(gap)).replace("+", "");

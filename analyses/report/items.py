@@ -1,14 +1,14 @@
-"""What the page shows item by item: what restoring a head does in each trial, the trial's pictures,
-and where some heads look on them.
+"""What the page shows item by item: the effects of restoring a head in each trial, the trial's
+pictures, and where some heads look on them.
 
-1. `panels` takes effects from the frame of `rgb_circuit.patch_heads`, trial by trial: a number that
-   stands under a mark is that of the frame.
-2. `pictures` makes them as small as `PICTURES` wants, all alike; what is left then is left out.
-3. `looks` packs attention, a picture at a time, as far as `LOOKS` goes: each head's in 255 steps of
-   its root, so that little attention has finer steps than much.
+1. `panels` takes effects from the frame of `rgb_circuit.patch_heads`, trial by trial: the number at
+   a mark is the frame's.
+2. `pictures` and `fitted` shrink all pictures alike to fit `PICTURES`; pictures that still do not
+   fit are left out.
+3. `looks` packs attention, picture by picture, up to `LOOKS`: each head's in 255 steps of its
+   square root, so that small values get finer steps.
 
-What is packed is unpacked by items.js, and by `unpacked_effects` and `attention_of` for whoever
-wants to check it.
+items.js unpacks the data; `unpacked_effects` and `attention_of` do the same in Python, for checks.
 """
 
 import base64
@@ -29,27 +29,27 @@ from .run import BLANK, Run
 
 # Characters of a page that pictures, attention and effects may take; with all else below 20 MB.
 PICTURES, LOOKS, EFFECTS = 10_400_000, 2_000_000, 2_000_000
-# Of pictures: longer side in pixels and quality of WebP, from the best that may fit on.
+# Pictures' longer side in pixels and quality of WebP, from the best down.
 SIZES = ((336, 80), (336, 60), (288, 50), (240, 45), (192, 40), (160, 35), (128, 30))
-# How many pictures tell which size fits, before all are made.
+# How many pictures are tried to find the size that fits, before all are made.
 SAMPLE = 48
-# Steps of an effect: of the largest of its head, to either side of zero; and what stands for none.
+# Steps of an effect on either side of zero, scaled to the head's largest; and the missing value.
 STEPS, NONE = 32_767, -32_768
-# How many heads have attention where none was measured for this.
+# How many heads have attention if none was measured for this section.
 HEADS = 8
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What restoring each head does in each trial.
+    """The effect of restoring each head in each trial.
 
     Attributes:
         name, target, role: of the panel.
-        effects: logits, a row per trial and a column per ``layer.head``; missing where the trial
-            has no such word.
-        means: logits, per ``layer.head``: what the page says of the panel elsewhere too, in which
-            clusters count once and answers weigh alike.
-        gaps: logits, per trial: what there was to restore.
+        effects: logits, a row per trial and a column per ``layer.head``; missing if the trial has
+            no such word.
+        means: logits, per ``layer.head``: the panel's means as elsewhere on the page, with clusters
+            counted once and answers weighted equally.
+        gaps: logits, per trial: how much there was to restore.
     """
 
     name: str
@@ -67,13 +67,14 @@ class Panel:
 
 
 def panels(run: Run) -> list[Panel]:
-    """Each panel of the run, trial by trial: of drawn pictures the effect on the word's logit, of
-    others on that against what it is read against (`rgb_circuit.calls.panels`)."""
-    frame, found = run.frames["patch_heads"], []
-    # A trial that lacks a panel's picture has a row all the same.
+    """Each panel of the run, trial by trial. For drawn pictures, the effect on the word's logit;
+    for others, on its difference from the words it is read against
+    (`rgb_circuit.calls.panels`)."""
+    frame, result = run.frames["patch_heads"], []
+    # Keep a row for a trial that lacks a panel's picture.
     trials = list(frame["trial"].unique())
     by = ["panel", "target", "role"]
-    for (name, target, role), own in (
+    for (name, target, role), panel_rows in (
         run.frames["panels"].astype(dict.fromkeys(by, str)).groupby(by, sort=False)
     ):
         rows = frame[frame["target"] == target]
@@ -84,19 +85,19 @@ def panels(run: Run) -> list[Panel]:
         effects = logits["patched_logit"] - logits["target_logit"]
         gaps = (logits["source_logit"] - logits["target_logit"]).iloc[:, 0]
         effects.columns = [str(Head(*head)) for head in effects.columns]
-        heads = [str(Head(*head)) for head in own[["layer", "head"]].itertuples(index=False)]
-        means = own["effect"].set_axis(heads).reindex(effects.columns)
-        found.append(Panel(str(name), str(target), str(role), effects, means, gaps))
-    return found
+        heads = [str(Head(*head)) for head in panel_rows[["layer", "head"]].itertuples(index=False)]
+        means = panel_rows["effect"].set_axis(heads).reindex(effects.columns)
+        result.append(Panel(str(name), str(target), str(role), effects, means, gaps))
+    return result
 
 
 def against(run: Run, rows: pd.DataFrame, column: str, target: str, role: str) -> pd.DataFrame:
-    """A word's logits, of pictures that were not drawn against the others': a row per trial, a
+    """A word's logits, for pictures that were not drawn less the other words': a row per trial, a
     column per (layer, head).
 
     Args:
         rows: of the run's ``patch_heads``, with this target.
-        column: which of its logits.
+        column: of logits.
     """
     table = rows.pivot(index="trial", columns=["role", "layer", "head"], values=column)
     table = table.sort_index(axis=1)
@@ -114,7 +115,7 @@ def packed_effects(found: Sequence[Panel], heads: Sequence[str]) -> tuple[list[l
     """Effects in `STEPS`, 16 bits each: panel by panel, head by head, trial by trial.
 
     Returns:
-        Per panel and head what a step is, in logits; and the packed steps.
+        The size of a step in logits, per panel and head; and the packed steps.
     """
     sizes, blocks = [], []
     for panel in found:
@@ -124,24 +125,24 @@ def packed_effects(found: Sequence[Panel], heads: Sequence[str]) -> tuple[list[l
         )
         step = np.where(most > 0, most, 1.0) / STEPS
         steps = np.where(np.isnan(values), NONE, np.rint(np.nan_to_num(values) / step[:, None]))
-        sizes.append([float(f"{one:.7g}") for one in step])
+        sizes.append([float(f"{size:.7g}") for size in step])
         blocks.append(steps.astype("<i2").tobytes())
     return sizes, packed(b"".join(blocks))
 
 
 def unpacked_effects(sizes: Sequence[Sequence[float]], text: str, trials: int) -> np.ndarray:
-    """The effects of `packed_effects`, (panels, heads, trials), NaN where there is none."""
+    """The effects of `packed_effects`, (panels, heads, trials), NaN where missing."""
     steps = np.frombuffer(unpacked(text), "<i2").reshape(len(sizes), -1, trials).astype(float)
     return np.where(steps == NONE, np.nan, steps) * np.array(sizes)[..., None]
 
 
 def pictures(run: Run) -> pd.DataFrame:
-    """The pictures that the run's folder has: of all trials, or of drawn ones those that the page
+    """The pictures in the run's folder: of all trials, or, for drawn trials, those that the page
     shows elsewhere.
 
     Returns:
         A row per trial × condition: ``trial, condition, width, height`` (pixels, as the model sees
-        it), ``picture`` (bytes; grey where pictures may not be passed on), ``unseen``.
+        it), ``picture`` (bytes; grey if pictures may not be shared), ``unseen``.
     """
     if "items" in run.frames:
         frame = run.frames["items"]
@@ -160,21 +161,20 @@ def pictures(run: Run) -> pd.DataFrame:
 
 
 def fitted(files: Sequence[bytes], budget: int = PICTURES) -> tuple[list[str], int | None]:
-    """Pictures as data URIs, in the largest of `SIZES` in which they take no more characters than
-    the budget.
+    """Pictures as data URIs, in the largest of `SIZES` that fits the budget of characters.
 
     Args:
         files: in the first of `SIZES`.
 
     Returns:
-        The URIs, only of the first ones where not even the smallest size fits; and the pixels of
-        the longer side, None where the files stay as they are.
+        The URIs, only of the first pictures if not even the smallest size fits; and the pixels of
+        the longer side, None if the files are unchanged.
     """
     if sum(map(_length, files)) <= budget:
         return [_uri(file) for file in files], None
-    some = files[:: -(-len(files) // SAMPLE)]
+    sample = files[:: -(-len(files) // SAMPLE)]
     for size in SIZES[1:]:
-        mean = np.mean([_length(_smaller(file, *size)) for file in some])
+        mean = np.mean([_length(_smaller(file, *size)) for file in sample])
         if mean * len(files) > budget and size != SIZES[-1]:
             continue
         made = [_smaller(file, *size) for file in files]
@@ -198,10 +198,10 @@ def _uri(file):
 
 
 def looks(run: Run, ranked: Sequence[str]) -> tuple[list[str], dict[tuple[str, str], dict]]:
-    """Where some heads look, a picture at a time.
+    """Where some heads look, picture by picture.
 
     Args:
-        ranked: heads, of which the first `HEADS` are taken where the run measured none for this.
+        ranked: heads; the first `HEADS` are taken if the run measured none for this section.
 
     Returns:
         The heads, and (trial, condition) → ``columns``, ``blob``, and per head ``most`` (of a
@@ -215,26 +215,26 @@ def looks(run: Run, ranked: Sequence[str]) -> tuple[list[str], dict[tuple[str, s
     frame = frame.assign(name=labels)
     heads = list(labels.unique()) if name == "item_looks" else list(ranked[:HEADS])
     frame = frame[labels.isin(heads)]
-    found, size = {}, 0
+    packed_looks, size = {}, 0
     for key, rows in frame.groupby(["trial", "condition"], observed=True, sort=False):
         maps = rows.set_index("name")["picture"].reindex(heads)
         if maps.isna().any() or not len(maps.iloc[0]):
             continue
-        values = np.stack([np.asarray(one, dtype=float) for one in maps])
+        values = np.stack([np.asarray(value, dtype=float) for value in maps])
         most = values.max(1)
         steps = np.rint(255 * np.sqrt(values / np.where(most > 0, most, 1)[:, None]))
         blob = packed(steps.astype(np.uint8).tobytes())
         if (size := size + len(blob)) > LOOKS:
             break
-        # Folders of older versions do not say how many tokens are in a row.
+        # Folders of older versions do not record the number of columns.
         columns = int(rows["columns"].iloc[0]) if "columns" in rows else run.manifest["grid"][1]
-        found[key] = dict(
+        packed_looks[key] = dict(
             columns=columns,
             blob=blob,
-            most=[float(f"{one:.4g}") for one in most],
-            on=[float(f"{one:.4g}") for one in values.sum(1)],
+            most=[float(f"{value:.4g}") for value in most],
+            on=[float(f"{value:.4g}") for value in values.sum(1)],
         )
-    return heads, found
+    return heads, packed_looks
 
 
 def attention_of(look: Mapping) -> np.ndarray:
@@ -244,7 +244,7 @@ def attention_of(look: Mapping) -> np.ndarray:
 
 
 def veil(look: Mapping, head: int) -> str:
-    """A data URI of what lies over a picture where a head does not look: a pixel per token."""
+    """A data URI of the veil over a picture where a head does not look: a pixel per token."""
     values = attention_of(look)[head]
     cells = np.zeros((len(values) // look["columns"], look["columns"], 4), np.uint8)
     cells[..., :3] = BLANK
@@ -256,5 +256,5 @@ def veil(look: Mapping, head: int) -> str:
 
 
 def as_json(content: Mapping) -> str:
-    """Packed, for items.js."""
+    """The content as JSON, packed for items.js."""
     return packed(json.dumps(content, separators=(",", ":"), allow_nan=False).encode())

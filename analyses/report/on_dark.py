@@ -1,7 +1,8 @@
-"""Maps in the colours of a dark page: zero is the page, and the strongest are the most vivid.
+"""Maps in the colours of a dark page: zero has the page's colour, and the strongest are the most
+vivid.
 
-A figure is drawn on paper, where what is strong is dark. Turned over, the strongest would be the
-palest, so every colour of the map gets one of its own for dark pages, as in the map to click.
+On paper, strong values are dark. With inverted colours the strongest would be the palest, so every
+colour of the map gets its own colour for dark pages, as in the interactive map.
 """
 
 import base64
@@ -16,14 +17,14 @@ from PIL import Image
 
 from rgb_circuit.plots.canvas import DIVERGING, FADED, FADING, INK
 
-# Of a dark page, as page.css has them: --page, --up, --down, --ink; and of what is faded.
+# Colours of a dark page, as in page.css: --page, --up, --down, --ink; and of faded cells.
 PAGE, UP, DOWN, LETTERS, GREY = "#131519", "#f26a5e", "#5aa6ee", "#e6e8ec", "#24282f"
 SHADES = 256
 
 
 def on_dark(figure: Markup) -> Markup:
-    """An SVG element (`embedded.svg`) whose cells name their colour on a dark page as ``--dark``,
-    and whose drawn pixels have a twin for it, of class ``dark``; page.css chooses."""
+    """An SVG element (`embedded.svg`) for both kinds of page: cells have their colour on a dark
+    page as ``--dark``, and pixel images have a dark twin of class ``dark``; page.css chooses."""
     text = re.sub(
         r"\bfill: (#[0-9a-f]{6})",
         lambda found: f"{found[0]}; --dark: {_letter(found[1]) or _cell(found[1])}",
@@ -35,17 +36,17 @@ def on_dark(figure: Markup) -> Markup:
 
 
 def turned(colors: np.ndarray) -> np.ndarray:
-    """Colours of a map on paper, (…, 3) of 0 to 1, as a dark page has them."""
+    """Colours of a map on paper, (…, 3) from 0 to 1, as their colours on a dark page."""
     paper, dark = _tables()
     flat, back = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
-    nearest = [np.abs(paper - one).sum(1).argmin() for one in flat]
+    nearest = [np.abs(paper - color).sum(1).argmin() for color in flat]
     return dark[nearest][back.ravel()].reshape(colors.shape)
 
 
 def _tables():
-    """Every shade of the map on paper, plain and faded, and the same on a dark page."""
+    """Every shade of the map, plain and faded, on paper and on a dark page."""
     paper = mpl.colormaps[DIVERGING](np.linspace(0, 1, SHADES))[:, :3]
-    page, up, down = (np.array(to_rgb(one)) for one in (PAGE, UP, DOWN))
+    page, up, down = (np.array(to_rgb(color)) for color in (PAGE, UP, DOWN))
     value = np.linspace(-1, 1, SHADES)[:, None]
     dark = page + np.abs(value) * (np.where(value > 0, up, down) - page)
     veil, grey = np.array(to_rgb(FADED)), np.array(to_rgb(GREY))
@@ -56,7 +57,7 @@ def _tables():
 
 
 def _letter(color):
-    """Of names in cells: light where they were dark."""
+    """The colour of a name in a cell: light if it was dark."""
     return {to_hex(INK): LETTERS, "#ffffff": PAGE}.get(color)
 
 

@@ -1,6 +1,6 @@
-// Sections unfold where a link leads, all of them on paper, and strips have a slider. The page can be read without.
+// Unfold the section that a link leads to, and all of them on paper; give strips a slider. The page works without.
 
-// A link to a head leads to the section of all heads.
+// A link to a head leads to the section on all heads.
 const sectionOf = (hash) => document.getElementById(hash.startsWith("#head=") ? "heads" : hash.slice(1));
 
 function unfold(hash) {

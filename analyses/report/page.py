@@ -1,4 +1,4 @@
-"""The page: its head, and every section that a run has to do with."""
+"""The page: its head, and every section that applies to the run."""
 
 import pkgutil
 from functools import cache
@@ -27,17 +27,16 @@ def write(folder: str | Path) -> Path:
         The path of the report.
 
     Raises:
-        InputError: a folder without a run's manifest and frames, or one that cannot be read or
-            written.
+        InputError: the folder lacks a run's manifest or frames, or cannot be read or written.
         NotDrawn: sections that could not be drawn; the report is written without them.
     """
     known = known_sections()
     run = read(Path(folder), [head.NEEDS, *(section.needs for section in known.values())])
     shown: list[dict[str, object]] = []
-    # What the task says nothing of.
+    # Sections that do not apply to the task.
     left_out: list[str] = []
     failed: dict[str, Exception] = {}
-    # What figures need is set while they are made, and nowhere else.
+    # Set matplotlib's options only while figures are made.
     with matplotlib.rc_context(SETTINGS):
         for name, section in tqdm(known.items(), desc="writing the page", unit="section", delay=2):
             with attempt(f"the section “{section.link}” of the report", failed):
@@ -61,19 +60,18 @@ def known_sections() -> dict[str, Section]:
 
 
 def filled(section: Section, run: Run) -> dict[str, object] | None:
-    """A section with what it says about a run, made under ``matplotlib.rc_context(SETTINGS)``.
+    """A section filled from a run; call it under ``matplotlib.rc_context(SETTINGS)``.
 
     Returns:
-        ``link, title, why_not`` (empty where something could be measured), ``gist`` (what it comes
-        to, or empty), ``body`` (HTML), ``half, open`` (as `Section`); None where the run has
-        nothing to do with it.
+        ``link, title, why_not`` (empty if it could be measured), ``gist`` (a summary, or empty),
+        ``body`` (HTML), ``half, open`` (as in `Section`); None if it does not apply to the run.
     """
-    given = section.values(run) if run.has(section.needs) else None
-    if given is None:
+    own_values = section.values(run) if run.has(section.needs) else None
+    if own_values is None:
         return None
     environment, values = (
         environment_of("analyses.report"),
-        {"why_not": "", "gist": ""} | dict(given),
+        {"why_not": "", "gist": ""} | dict(own_values),
     )
     body = (
         ""
@@ -94,7 +92,7 @@ def filled(section: Section, run: Run) -> dict[str, object] | None:
 
 @cache
 def environment_of(package: str) -> jinja2.Environment:
-    """What fills the templates that lie in a package, with the filters of `.writing`."""
+    """The jinja environment for the templates in a package, with the filters of `.writing`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package, "."),
         autoescape=True,

@@ -1,5 +1,5 @@
-"""What the drawing of a circuit shows: groups of heads, what each is shown to do, and what runs
-from one to another."""
+"""The content of the drawing of a circuit: groups of heads, what each is shown to do, and the paths
+between groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +17,12 @@ from .run import Needs, Run
 from .writing import LEAST_SHARE, percent, signed
 
 SENDER = ["sender_layer", "sender_head"]
-# What is drawn of roles that no head has, and of heads that were not tested.
+# If no head has a role: the most roles drawn, and the nearest heads of each. The most untested
+# heads drawn.
 MOST_OPEN, MOST_UNTESTED = 3, 5
-# Of a score that is shown: what is smaller is nothing, as less than this share of the gap.
+# Smaller scores, as shares of the gap, count as nothing.
 LEAST_SCORE = 1e-4
-# Part of a receiver that a sender reaches → what that part is for.
+# Input of a receiver that a sender changes → what that input is for.
 INTO = {
     "query": "their query: what they look for",
     "key": "their keys: what they find",
@@ -46,16 +47,16 @@ NEEDS = Needs(
 
 @dataclass(frozen=True)
 class Part:
-    """Heads that do the same.
+    """A group of heads with the same role.
 
     Attributes:
         name: of their role.
         state: "shown", "undecided", "refuted" or "untested".
-        heads: (head, how much it does), each as text; the strongest first, and where none is shown
-            to do it, the nearest that are open.
-        does: what such heads do, as it is claimed.
-        says: what was measured of them, a line each; or what is open.
-        sends: whether they work through others, as it is claimed.
+        heads: (head, its score), both as text; the strongest first, or, if no head has the role,
+            the nearest open ones.
+        does: what the role claims that its heads do.
+        says: the measurements of these heads, or what is open; a line each.
+        sends: whether the role claims that they work through others.
         writes: whether one of them is shown to move a word by itself.
     """
 
@@ -70,11 +71,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Arrow:
-    """What runs from one part to another.
+    """A path from one part to another.
 
     Attributes:
         start, end: names of the parts.
-        says: what was measured of it.
+        says: its measurements, in words.
     """
 
     start: str
@@ -83,20 +84,20 @@ class Arrow:
 
 
 def parts_of(run: Run) -> tuple[list[Part], list[Arrow]]:
-    """The parts of what a run found, and the arrows between them that were measured. Without roles:
-    the strongest heads."""
+    """The parts of a run's circuit, and the measured arrows between them. Without roles, the
+    strongest heads."""
     if "roles" not in run.frames:
         return [_strongest(run)], []
     stands = standing.standings(run.frames["evidence"], run.task)
-    drawn = [one for one in stands.values() if one.heads or one.hypothesis.in_circuit]
+    drawn = [stand for stand in stands.values() if stand.heads or stand.hypothesis.in_circuit]
     if not drawn:
-        drawn = sorted(stands.values(), key=lambda one: -len(one.open))[:MOST_OPEN]
-    return [_part(run, one) for one in drawn], _arrows(run, drawn)
+        drawn = sorted(stands.values(), key=lambda stand: -len(stand.open))[:MOST_OPEN]
+    return [_part(run, stand) for stand in drawn], _arrows(run, drawn)
 
 
 def _part(run, stands):
     hypothesis, unit = stands.hypothesis, _unit(run, stands.hypothesis)
-    sends = any(hypothesis.name == one.name for one in run.task.senders)
+    sends = any(hypothesis.name == sender.name for sender in run.task.senders)
     if not stands.heads:
         return Part(
             hypothesis.name,
@@ -109,7 +110,7 @@ def _part(run, stands):
             says=(_open(stands),),
             sends=sends,
         )
-    # Its score for this role; the table of roles has that of the strongest of a head's roles.
+    # Scores for this role; the table of roles has only the score of a head's strongest role.
     scores = roles.scores_by_role(run.frames["evidence"], run.task)[hypothesis.name]
     heads = sorted(stands.heads, key=lambda head: -abs(scores[tuple(head)]))
     written = _written(run, heads)
@@ -126,13 +127,13 @@ def _part(run, stands):
 
 
 def moving(heads: pd.DataFrame) -> pd.DataFrame:
-    """Rows of heads whose ``score`` is more than nothing; where nothing could be tested all heads
-    are open, and most do nothing."""
+    """Rows of heads whose ``score`` is not about zero; if nothing could be tested all heads are
+    open, and most do nothing."""
     return heads[heads["score"].abs() >= LEAST_SCORE]
 
 
 def _unit(run, hypothesis: Hypothesis):
-    """What scores of a role are fractions of; nothing of the gap."""
+    """The unit of a role's scores: " of attention", or "" for fractions of the gap."""
     about = [run.task.prediction(name).about_attention for name in hypothesis.score]
     return " of attention" if about and all(about) else ""
 
@@ -142,7 +143,7 @@ def _score(score, unit):
 
 
 def _open(stands):
-    """What is to be said of a role that no head has."""
+    """The state of a role that no head has, in words."""
     if stands.state == "refuted":
         return "refuted of every head"
     if stands.state == "untested":
@@ -158,8 +159,7 @@ def _of(frame: pd.DataFrame, heads: Sequence[Head], columns=("layer", "head")):
 
 
 def _looks(run, heads):
-    """How much of its attention a head puts on the marked place of clean pictures, or on the
-    picture."""
+    """The heads' attention on the marked place of clean pictures, or on the picture, in words."""
     if "attention" not in run.frames:
         return ""
     frame = _of(run.frames["attention"], heads)
@@ -178,55 +178,55 @@ def _looks(run, heads):
 
 
 def _between(low, high):
-    """A range of fractions; one of them where they are written the same."""
+    """A range of fractions; a single one if both are written the same."""
     low, high = percent(low), percent(high)
     return high if low == high else f"{low.removesuffix(chr(160) + '%')} to {high}"
 
 
 def _written(run, heads):
-    """The word that heads move most by themselves, as far as that is told from zero and not small
-    beside what other heads write."""
+    """The word that heads move most by themselves, if that differs from zero and is not small
+    compared with other heads."""
     if "direct_effects" not in run.frames:
         return ""
     frame = run.frames["direct_effects"]
     least = LEAST_SHARE * frame["direct_effect"].abs().max()
-    own = _of(frame, heads)
-    own = own[
-        ((own["ci_low"] > 0) | (own["ci_high"] < 0))
-        & (own["direct_effect"].abs() >= max(least, run.floor))
+    rows = _of(frame, heads)
+    rows = rows[
+        ((rows["ci_low"] > 0) | (rows["ci_high"] < 0))
+        & (rows["direct_effect"].abs() >= max(least, run.floor))
     ]
-    if own.empty:
+    if rows.empty:
         return ""
-    top = own.loc[own["direct_effect"].abs().idxmax()]
+    top = rows.loc[rows["direct_effect"].abs().idxmax()]
     effect = signed(top["direct_effect"], digits.three([top["direct_effect"]]))
     upto = "up to " if len(heads) > 1 else ""
     return f"writes “{top['role']}” itself: {upto}{effect} logits"
 
 
 def _arrows(run, drawn):
-    """From heads that work through others to these."""
+    """Arrows from heads that work through others to these others."""
     if "mediation" not in run.frames:
         return []
-    receivers = [one.hypothesis.name for one in drawn if _receives(run, one) and one.heads]
+    receivers = [stand.hypothesis.name for stand in drawn if _receives(run, stand) and stand.heads]
     arrows = []
-    for one in drawn:
-        if one.heads and not _receives(run, one) and (says := _through(run, one.heads)):
-            arrows += [Arrow(one.hypothesis.name, receiver, says) for receiver in receivers]
+    for stand in drawn:
+        if stand.heads and not _receives(run, stand) and (says := _through(run, stand.heads)):
+            arrows += [Arrow(stand.hypothesis.name, receiver, says) for receiver in receivers]
     return arrows
 
 
 def _receives(run, stands):
-    return any(stands.hypothesis.name == one.name for one in run.task.receivers)
+    return any(stands.hypothesis.name == receiver.name for receiver in run.task.receivers)
 
 
 def _through(run, heads):
-    """Which share of the largest effect of some heads runs through others, and by what; empty where
-    that is little."""
-    own = _of(run.frames["mediation"], heads, SENDER)
-    own = own[own["total_effect"].abs() > run.floor]
-    if own.empty:
+    """The share of some heads' largest effect that runs through others, and through which input;
+    empty if it is small."""
+    rows = _of(run.frames["mediation"], heads, SENDER)
+    rows = rows[rows["total_effect"].abs() > run.floor]
+    if rows.empty:
         return ""
-    top = own.loc[own["total_effect"].abs().idxmax()]
+    top = rows.loc[rows["total_effect"].abs().idxmax()]
     if not top["share"] >= LEAST_SHARE:
         return ""
     says = f"{percent(top['share'])} of its effect on “{top['role']}”"
@@ -239,17 +239,17 @@ def _through(run, heads):
 
 
 def _strongest(run):
-    """The heads that do most alone, of what is shown."""
+    """The heads with the largest effects alone, among those shown to have one, if any."""
     panels = run.frames["panels"]
-    told, state = panels[shown(panels)], "untested"
+    table, state = panels[shown(panels)], "untested"
     says = ["what role they have was not tested"]
-    if told.empty:
-        told, state = panels[panels["effect"] != 0], "undecided"
+    if table.empty:
+        table, state = panels[panels["effect"] != 0], "undecided"
         says.insert(0, "what they do is not told from nothing in these trials")
-    if told.empty:
+    if table.empty:
         return Part("no head", "undecided", says=("restored alone, none does anything",))
-    size = (told["effect"] / told["gap"]).abs().fillna(told["effect"].abs())
-    top = told.loc[size.sort_values(ascending=False, kind="stable").index]
+    size = (table["effect"] / table["gap"]).abs().fillna(table["effect"].abs())
+    top = table.loc[size.sort_values(ascending=False, kind="stable").index]
     top = top.drop_duplicates(["layer", "head"]).head(MOST_UNTESTED)
     heads = tuple(
         (

@@ -1,5 +1,4 @@
-"""Whether a model plays at all: where it does not, a report says nothing about its heads' part in
-it."""
+"""Whether a model plays at all; if it does not, a report says nothing about its heads."""
 
 import pandas as pd
 from scipy.stats import binomtest
@@ -8,38 +7,38 @@ from rgb_circuit.task import Task
 
 from .accuracy import chance, constant
 
-# Share of right answers below which nothing is said about the heads' part in the game: one word for
-# all pictures gets two of five.
+# Share of right answers from which on a model plays the game: one word for all pictures gets two of
+# five.
 PLAYS = 0.5
-# Of pictures that were not drawn, the share of the way from chance to all answers right.
+# The same for pictures that were not drawn: a share of the way from chance to all answers right.
 ABOVE_CHANCE = 0.7
 
 
 def cannot_play(model: str, played: pd.DataFrame, task: Task) -> str:
-    """That a model does not play, in words without a full stop; empty where it does, or nobody
-    knows.
+    """A sentence without a full stop that the model does not play; empty if it does, or if no
+    answer is scored.
 
     Args:
         model: its name.
         played: from `rgb_circuit.play`, some pictures; ``correct`` is missing where no answer is
             right.
-        task: whose pictures they are.
+        task: of the pictures.
     """
     correct = played["correct"].dropna()
     if correct.empty or _evenly(played, task) >= _needed(played, task):
         return ""
     what = "play the game" if task.is_game else "answer these questions"
-    said = (
+    sentence = (
         f"{model} does not {what}: it answers {correct.sum():.0f} of {len(correct)} pictures right"
     )
     if not task.is_game and (word := constant(played)):
-        said += f", and {word!r} to all of them"
-    return said
+        sentence += f", and {word!r} to all of them"
+    return sentence
 
 
 def shown_not_to_play(played: pd.DataFrame, task: Task) -> bool:
-    """Whether answers show that a model does not play: fewer are right than would be of one that
-    just does (p < 0.05), or all pictures that are not drawn get one answer.
+    """Whether answers show that a model does not play: fewer are right than for a model that just
+    plays (p < 0.05), or all pictures, if not drawn, get one answer.
 
     Args:
         played, task: as in `cannot_play`.
@@ -52,7 +51,7 @@ def shown_not_to_play(played: pd.DataFrame, task: Task) -> bool:
 
 
 def _needed(played, task):
-    """From which share of right answers on a model plays."""
+    """The share of right answers from which on a model plays."""
     if task.is_game:
         return PLAYS
     guessed = chance(played, task)
@@ -60,8 +59,8 @@ def _needed(played, task):
 
 
 def _evenly(played, task):
-    """The share of right answers; of pictures that are not drawn the mean over the words that are
-    right, since whoever always says the commonest is right as often as that is."""
+    """The share of right answers; for pictures that are not drawn, the mean over right words: else
+    a model could score by always saying the most common one."""
     scored = played[played["correct"].notna()]
     correct = scored["correct"].astype(float)
     if task.is_game:

@@ -1,4 +1,4 @@
-"""A run's folder as the report reads it."""
+"""A run's folder, as the report reads it."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,24 +18,23 @@ from rgb_circuit.plots.canvas import model_title
 from rgb_circuit.stimuli.replicates import averaged, recorded_clusters, said
 from rgb_circuit.task import Task
 
-# What stands for a picture that may not be passed on.
+# The colour that replaces a picture that may not be shared.
 BLANK = (200, 200, 200)
 MANIFEST = ("options", "trials", "versions", "layers", "heads", "task")
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a part of the page is made of.
+    """The data that a part of the page needs.
 
     Attributes:
-        frames: frame → the columns that it must have, separated by spaces. A folder without one of
-            these frames is refused.
-        optional: frames that may be missing, in groups that say nothing without each other: where
-            one of a group is missing, none of them is read.
-        added: frames that not every run has, and without which there is nothing to show; else as
-            frames.
-        task: what it needs of the task: names of `rgb_circuit.task.Task`, such as "hypotheses".
-            Where one of these is empty there is nothing to show.
+        frames: frame → its required columns, separated by spaces. A folder without one of these
+            frames is refused.
+        optional: frames that may be missing, in groups: if one frame of a group is missing, none of
+            the group is read.
+        added: frames that not every run has; without them there is nothing to show. As ``frames``.
+        task: required attributes of `rgb_circuit.task.Task`, such as "hypotheses". If one of these
+            is empty there is nothing to show.
     """
 
     frames: Mapping[str, str] = field(default_factory=dict)
@@ -54,22 +53,22 @@ class Needs:
         return [self.frames, *self.may_lack]
 
 
-# What a `Run` itself is made of.
+# The data that `Run` itself needs.
 NEEDS = Needs({"patch_heads": "trial", "panels": "effect gap", "left_out": "frame reason"})
-# A share of the gap that is nothing anybody would act on.
+# A share of the gap below which an effect is negligible.
 LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds.
+    """The contents of a run's folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         manifest: as `rgb_circuit.keeping.manifest.manifest` has it.
-        frames: name → frame, of those that are there. In ``panels``, what rounding alone may be is
-            0, and a column ``rounding`` says where.
-        reasons: frame → why it is not there.
+        frames: name → frame, if present. In ``panels``, effects that may be rounding alone are 0,
+            marked by a column ``rounding``.
+        reasons: missing frame → reason.
     """
 
     folder: Path
@@ -79,7 +78,7 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """The task of the run, as its manifest has it."""
+        """The task of the run, from its manifest."""
         return recorded_task(self.manifest)
 
     @property
@@ -89,40 +88,37 @@ class Run:
 
     @property
     def model_title(self) -> str:
-        """The model's name without the folders that it lies in, which are nobody else's
-        business."""
+        """The model's name without its parent folders, which are private."""
         return model_title(self.model)
 
     @property
     def name(self) -> str:
-        """What the run is called: as it was named, or as its model, of whose path the last part
-        will do."""
+        """The run's title: its name, else the last part of the model's path."""
         return self.manifest["options"].get("name") or self.model_title.rpartition("/")[2]
 
     @property
     def views(self) -> int:
-        """How often the model is shown a picture."""
+        """How many views of a picture the model is shown."""
         return self.manifest.get("views", 1)
 
     @property
     def drawn(self) -> str:
-        """What attention is drawn over: the picture, or the first view of one that is shown in
-        several."""
+        """What attention is drawn over, in words: the picture, or the first of several views."""
         return "the first view of the picture" if self.views > 1 else "the picture"
 
     @property
     def shows_pictures(self) -> bool:
-        """Whether pictures may be passed on with the page."""
+        """Whether the page may contain pictures."""
         return not self.manifest["options"].get("no_pictures", False)
 
     @property
     def trials(self) -> int:
-        """How many trials everything but the game is measured on."""
+        """The number of trials of everything but the game."""
         return self.frames["patch_heads"]["trial"].nunique()
 
     @cached_property
     def tiles(self) -> dict[str, list[int] | None]:
-        """Trial → row and column of its marked tile, or None where it has none."""
+        """Trial → row and column of its marked tile, or None."""
         return {trial["name"]: trial.get("tile") for trial in self.manifest["trials"]}
 
     @cached_property
@@ -132,27 +128,27 @@ class Run:
 
     @property
     def n(self) -> str:
-        """What everything but the game is measured on, such as "32 trials in 8 clusters"."""
+        """The n of everything but the game, in words, such as "32 trials in 8 clusters"."""
         measured = self.frames["patch_heads"]["trial"].astype(str).unique()
         return said(len(measured), len({self.clusters.get(name, name) for name in measured}))
 
     @property
     def observations(self) -> str:
-        """What the n of a frame counts."""
+        """What n counts in a frame."""
         return "trials" if " in " not in self.n else "clusters of trials"
 
     def observed(self, name: str) -> pd.DataFrame:
-        """A frame that has a row per trial, with a row per cluster."""
+        """A frame with a row per trial, averaged to a row per cluster."""
         return averaged(self.frames[name], self.clusters)
 
     @property
     def floor(self) -> float:
-        """Below what a mean effect may be rounding alone, in logits."""
+        """A mean effect below this may be rounding alone, in logits."""
         return mean_floor(self.frames["patch_heads"].attrs.get("noise_floor", 0.0), self.trials)
 
     @property
     def least(self) -> float:
-        """Up to what a mean effect is written as about nothing, in logits: rounding, or a
+        """A mean effect up to this is written as about nothing, in logits: rounding, or a
         ten-thousandth of the gap."""
         gap = self.frames["panels"]["gap"].abs().max()
         return max(self.floor, 0.0 if pd.isna(gap) else LEAST_SHARE * float(gap))
@@ -163,7 +159,7 @@ class Run:
         return "roles" in self.frames and bool((self.frames["roles"]["role"] != "none").any())
 
     def role_of(self, frame: pd.DataFrame) -> str:
-        """The role that is shown of a frame that has several: of the right answer, or the first."""
+        """The role to show from a frame with several: the right answer's, else the first."""
         right = self.task.conditions["clean"].right
         return (
             right
@@ -172,8 +168,8 @@ class Run:
         )
 
     def has(self, needs: Needs) -> bool:
-        """Whether the run has to do with what a section shows: its task says what that is about,
-        and all frames are there without which there is nothing to show."""
+        """Whether a section applies to the run: the task and the added frames have what it
+        needs."""
         return set(needs.added) <= set(self.frames) and all(
             getattr(self.task, name) for name in needs.task
         )
@@ -186,11 +182,11 @@ class Run:
 
 
 def read(folder: Path, needs: Iterable[Needs]) -> Run:
-    """Read what the parts of the page need of a run's folder.
+    """Read from a run's folder what the parts of the page need.
 
     Raises:
-        InputError: a folder without a run's manifest and frames, a frame that lacks a column, or
-            what cannot be read.
+        InputError: the folder lacks a run's manifest or frames, a frame lacks a column, or a file
+            cannot be read.
     """
     manifest = read_manifest(folder)
     if missing := [name for name in MANIFEST if name not in manifest]:
@@ -200,19 +196,19 @@ def read(folder: Path, needs: Iterable[Needs]) -> Run:
         )
     needs = [NEEDS, *needs]
     columns: dict[str, dict[str, None]] = {}
-    for one in needs:
-        for name, names in [pair for some in one.groups for pair in some.items()]:
+    for need in needs:
+        for name, names in [pair for some in need.groups for pair in some.items()]:
             columns.setdefault(name, {}).update(dict.fromkeys(names.split()))
-    always = {name for one in needs for name in one.frames}
-    there = {name for name in columns if (folder / f"{name}.parquet").is_file()}
+    always = {name for need in needs for name in need.frames}
+    present = {name for name in columns if (folder / f"{name}.parquet").is_file()}
     halves = {
         name
-        for one in needs
-        for group in one.may_lack
-        if not there.issuperset(group)
+        for need in needs
+        for group in need.may_lack
+        if not present.issuperset(group)
         for name in group
     }
-    wanted = [name for name in columns if name in always or name in there - halves]
+    wanted = [name for name in columns if name in always or name in present - halves]
     frames = {name: read_frame(folder, name, list(columns[name])) for name in wanted}
     reasons = frames.pop("left_out")[["frame", "reason"]].itertuples(index=False, name=None)
     run = Run(folder, manifest, frames, dict(reasons))

@@ -1,8 +1,7 @@
-"""The modules of the page's script as one text.
+"""The modules of the page's script, joined to one text.
 
-They lie in ``explore/``, a module a concept, and import each other as modules do. A page holds one
-script, so they are joined in the order in which they import each other, without their imports; no
-two may give the same name to something.
+They are in ``explore/``, one module per concept, and import each other. A page holds one script, so
+they are joined in the order of their imports, and without these; no two may define the same name.
 """
 
 import re
@@ -18,7 +17,7 @@ IMPORT = re.compile(r'^import \{ (.*) \} from "\./(\w+)\.js";\n', re.MULTILINE)
 NAMED = re.compile(
     r"^(?:export )?(?:(?:async )?function (\w+)|(?:const|let) ([\w$]+))", re.MULTILINE
 )
-# What a module is for stands above it, for whoever reads the module and not the page.
+# Comments are for readers of the modules, not of the page.
 COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 
 
@@ -26,7 +25,7 @@ COMMENT = re.compile(r"^\s*//.*\n", re.MULTILINE)
 def script() -> str:
     """The script of a run's page, with the libraries that it uses."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    # The page's own is what the libraries are bundled with, so nothing of theirs becomes global.
+    # Bundle the page's script with the libraries, so that none of their names becomes global.
     text = vl_convert.javascript_bundle(joined(reached(modules(), "page")), vl_version=version)
     assert "</script" not in text.lower()
     return text
@@ -38,13 +37,13 @@ def script_of_two() -> str:
 
 
 def reached(texts: dict[str, str], first: str) -> dict[str, str]:
-    """Of modules the first, and those that it imports, directly or through others."""
-    found, todo = {}, [first]
+    """The module ``first`` and those that it imports, directly or through others."""
+    modules_reached, todo = {}, [first]
     while todo:
-        if (name := todo.pop()) not in found:
-            found[name] = texts[name]
-            todo += [of for _, of in IMPORT.findall(texts[name])]
-    return found
+        if (name := todo.pop()) not in modules_reached:
+            modules_reached[name] = texts[name]
+            todo += [imported for _, imported in IMPORT.findall(texts[name])]
+    return modules_reached
 
 
 def modules() -> dict[str, str]:
@@ -53,14 +52,14 @@ def modules() -> dict[str, str]:
 
 
 def joined(texts: dict[str, str]) -> str:
-    """Modules as one, each after those that it imports; ValueError where there is no such order, or
-    two give the same name to something."""
+    """Modules as one text, each after those that it imports; ValueError if there is no such order,
+    or two define the same name."""
     names = [one or other for text in texts.values() for one, other in NAMED.findall(text)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two modules of the page's script name something {sorted(twice)[0]}")
     order = TopologicalSorter(
-        {name: {of for _, of in IMPORT.findall(text)} for name, text in texts.items()}
+        {name: {imported for _, imported in IMPORT.findall(text)} for name, text in texts.items()}
     )
-    own = [IMPORT.sub("", texts[name]) for name in order.static_order()]
-    text = re.sub(r"^export ", "", "\n".join(own), flags=re.MULTILINE)
+    bodies = [IMPORT.sub("", texts[name]) for name in order.static_order()]
+    text = re.sub(r"^export ", "", "\n".join(bodies), flags=re.MULTILINE)
     return COMMENT.sub("", text)

@@ -12,19 +12,18 @@ class Section:
     """A section of the report: each module of `sections` makes one, as ``SECTION``.
 
     Attributes:
-        order: sections stand on the page in this order.
+        order: its place among the sections of the page.
         link: its word in the navigation.
-        title: its heading, as jinja that sees ``run``.
-        needs: the frames and columns that it is made of.
-        values: what its fragment shows; or ``why_not``, why nothing could be measured, in words,
-            and then nothing else need be there. None where the run has nothing to do with it, which
-            `Needs` cannot say.
-        fragment: its part of the page, as jinja that sees ``run`` and the values, with the filters
-            of `writing` and the macros of marks.jinja.
+        title: its heading, as jinja with ``run``.
+        needs: the frames and columns that it uses.
+        values: the values for its fragment; or only ``why_not``, why nothing could be measured, in
+            words. None if the section does not apply to the run in a way that `Needs` cannot say.
+        fragment: its part of the page, as jinja with ``run`` and the values, the filters of
+            `writing` and the macros of marks.jinja.
         half: whether half of the page's width is enough.
-        open: whether it is unfolded when the page is opened, as what carries the verdict is; the
-            values may say otherwise, as ``open``. Of others only the heading is seen, with ``gist``
-            of the values beside it, if they have one: what it comes to, in a few words.
+        open: whether it is unfolded at first, like the basis of the verdict; the values can
+            override it with ``open``. A folded section shows only its heading and, if the values
+            have one, its ``gist``, a summary in a few words.
     """
 
     order: int
@@ -38,7 +37,7 @@ class Section:
 
 
 def beside(module: str) -> str:
-    """The fragment that is too long for its module, from the .jinja file beside it.
+    """A fragment that is too long for its module, from the .jinja file of the same name.
 
     Args:
         module: the module's ``__file__``.

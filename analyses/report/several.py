@@ -1,5 +1,5 @@
-"""The page above runs of several tasks: what the same heads do in all of them, and links to the
-page of each.
+"""The page over runs of several tasks: what the same heads do in all of them, and links to the page
+of each.
 
 It is made from the frames of the folder (`analyses.transfer.Transfer`) and of each task's run; no
 model is loaded.
@@ -39,20 +39,19 @@ FRAMES = {
     "random_sets p_value q_value decidable n void",
 }
 LEFT_OUT = "transfer_left_out"
-# Heads in the table and in the figure, and heads that a line names.
+# Heads in the table, and heads that a line names (the figure has four times as many as a line).
 MOST, NAMED = 40, 6
 
 
 @dataclass(frozen=True)
 class Several:
-    """What a folder of runs of several tasks holds.
+    """The contents of a folder with runs of several tasks.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         manifest: of the folder.
-        heads, pairs, sets: of `analyses.transfer.Transfer`; None where no two tasks can be set side
-            by side.
-        left_out: name of a task → why it is not set beside others.
+        heads, pairs, sets: of `analyses.transfer.Transfer`; None if no two tasks can be compared.
+        left_out: name of a task → why it is not compared with others.
     """
 
     folder: Path
@@ -64,7 +63,7 @@ class Several:
 
     @property
     def model(self) -> str:
-        """The model's name without the folders that it lies in."""
+        """The model's name without its parent folders."""
         return model_title(self.manifest["model"])
 
     @property
@@ -79,7 +78,7 @@ class Several:
 
     @property
     def called(self) -> str:
-        """What is set side by side, in a word: tasks, or ways of asking one or some of them."""
+        """What is compared, in words: tasks, ways of asking, or both."""
         tasks = {task.name for task in self.asked.values()}
         if len(tasks) == len(self.asked):
             return "tasks"
@@ -87,8 +86,8 @@ class Several:
 
     @cached_property
     def shared(self) -> dict[Head, list[str]]:
-        """Head → the tasks in which it is shown to act, of those that act in more than one; those
-        that act in most of them first, and of these the strongest."""
+        """Head → the tasks in which it is shown to act, for heads that act in more than one; sorted
+        by the number of tasks, then by the largest effect."""
         if self.heads is None:
             return {}
         shown = self.heads[self.heads["shown"].astype(bool)]
@@ -98,7 +97,7 @@ class Several:
 
     @property
     def compared(self) -> list[str]:
-        """The tasks that are set side by side and have something to restore."""
+        """The compared tasks that have something to restore."""
         if self.heads is None:
             return []
         return [*self.heads.loc[self.heads["void"] == "", "sample"].unique()]
@@ -108,13 +107,13 @@ def read(folder: Path) -> Several:
     """Read a folder of runs of several tasks.
 
     Raises:
-        InputError: a folder without its manifest or frames.
+        InputError: the folder lacks its manifest or frames.
     """
     manifest = read_manifest(folder)
     reasons = read_frame(folder, LEFT_OUT, ["task", "reason"])
-    there = (folder / "transfer_heads.parquet").is_file()
+    finished = (folder / "transfer_heads.parquet").is_file()
     heads, pairs, sets = (
-        read_frame(folder, name, columns.split()) if there else None
+        read_frame(folder, name, columns.split()) if finished else None
         for name, columns in FRAMES.items()
     )
     left_out = dict(zip(reasons["task"], reasons["reason"]))
@@ -122,21 +121,21 @@ def read(folder: Path) -> Several:
 
 
 def lines(folder: Path) -> list[str]:
-    """What was found over the tasks, in lines for the command."""
-    found = read(folder)
-    told = [verdict(found)]
-    told += [f"  {at}: {', '.join(tasks)}" for at, tasks in [*found.shared.items()][:NAMED]]
-    if len(found.shared) > NAMED:
-        told.append(f"  and {len(found.shared) - NAMED} more")
-    if found.pairs is not None:
-        told.append("Correlation of effects over heads, without the noise of single trials:")
-        told += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(found.pairs)]
-    told += [f"{name} is left out: {reason}" for name, reason in found.left_out.items()]
-    return told
+    """The findings over the tasks, in lines for the command."""
+    several = read(folder)
+    texts = [verdict(several)]
+    texts += [f"  {at}: {', '.join(tasks)}" for at, tasks in [*several.shared.items()][:NAMED]]
+    if len(several.shared) > NAMED:
+        texts.append(f"  and {len(several.shared) - NAMED} more")
+    if several.pairs is not None:
+        texts.append("Correlation of effects over heads, without the noise of single trials:")
+        texts += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(several.pairs)]
+    texts += [f"{name} is left out: {reason}" for name, reason in several.left_out.items()]
+    return texts
 
 
 def verdict(found: Several) -> str:
-    """What was found, in a sentence."""
+    """The findings, in a sentence."""
     if found.heads is None:
         return f"No two of these {found.called} can be set side by side for {found.model}."
     names = found.compared
@@ -147,16 +146,16 @@ def verdict(found: Several) -> str:
             "is said of heads that they share."
         )
     many = f"{len(names)} {found.called}"
-    every = len(found.heads[["layer", "head"]].drop_duplicates())
+    n_heads = len(found.heads[["layer", "head"]].drop_duplicates())
     in_all = [at for at, tasks in found.shared.items() if len(tasks) == len(names)]
     if not found.shared:
         return f"No head of {found.model} is shown to act in more than one of {many}."
-    acting = f"{len(found.shared)} of {every:,} heads of {found.model}"
+    acting = f"{len(found.shared)} of {n_heads:,} heads of {found.model}"
     verb = "are" if len(found.shared) > 1 else "is"
-    said = f"{acting} {verb} shown to act in more than one of {many}"
+    sentence = f"{acting} {verb} shown to act in more than one of {many}"
     if len(names) == 2:
-        return f"{said}: {_few(found.shared)}."
-    return f"{said}, and {_few(in_all) if in_all else 'none'} in all of them."
+        return f"{sentence}: {_few(found.shared)}."
+    return f"{sentence}, and {_few(in_all) if in_all else 'none'} in all of them."
 
 
 def agreement(row) -> str:
@@ -171,10 +170,10 @@ def agreement(row) -> str:
 
 
 def write(folder: Path) -> Path:
-    """Write report.html into the folder, from what lies there and in the folders of the tasks.
+    """Write report.html into the folder, from its files and those of the tasks.
 
     Raises:
-        InputError: as `read`, or a task's run that is not finished.
+        InputError: as `read`, or the run of a task is not finished.
         NotDrawn: the figure could not be drawn; the page is written without it.
     """
     found = read(folder)
@@ -215,31 +214,31 @@ def _task(found, name, folder):
     if (folder / "roles.parquet").is_file():
         table = read_frame(folder, "roles", ["layer", "head", "role"])
         roles = [f"{Head(row.layer, row.head)} {row.role}" for row in _rows(table, "role")]
-    every = pd.DataFrame({"sample": []}) if found.heads is None else found.heads
-    rows = every[every["sample"] == name]
-    there = len(rows) > 0
+    heads = pd.DataFrame({"sample": []}) if found.heads is None else found.heads
+    rows = heads[heads["sample"] == name]
+    measured = len(rows) > 0
     return dict(
         name=name,
         link=f"{quote(folder.name)}/report.html",
         says=task.says,
         question=task.question,
-        n=int(rows["n"].iloc[0]) if there else None,
+        n=int(rows["n"].iloc[0]) if measured else None,
         right=float(correct.mean()) if len(correct) else None,
         roles=roles,
-        acting=int(rows["shown"].sum()) if there else None,
-        void=rows["void"].iloc[0] if there else found.left_out.get(name, ""),
+        acting=int(rows["shown"].sum()) if measured else None,
+        void=rows["void"].iloc[0] if measured else found.left_out.get(name, ""),
     )
 
 
 def _rows(frame, role=None):
-    """Rows as tuples; with ``role``, of a role table, those with a role alone."""
+    """Rows as tuples; with ``role``, the column of roles, only rows with a role."""
     if frame is None:
         return []
     return frame[frame[role] != "none"].itertuples() if role else frame.itertuples()
 
 
 def _heads(found):
-    """Rows of the table head × task, of heads that are shown or have a role in any task."""
+    """Rows of the table head × task, for heads that are shown or have a role in any task."""
     if found.heads is None:
         return []
     telling = found.heads["shown"].astype(bool) | (found.heads["role"] != "none")
@@ -252,11 +251,11 @@ def _heads(found):
 
 
 def _cell(row):
-    """Effect, role and whether it is shown, of a head in a task."""
+    """A head's effect in a task, whether it is shown, and the head's role."""
     effect = row.void
     if not row.void:
-        told = percent_between(row.effect, row.ci_low, row.ci_high)
-        effect = told if row.shown else percent(row.effect)
+        interval = percent_between(row.effect, row.ci_low, row.ci_high)
+        effect = interval if row.shown else percent(row.effect)
     return dict(effect=effect, shown=bool(row.shown), role="" if row.role == "none" else row.role)
 
 
@@ -297,7 +296,7 @@ def _sets(found):
 
 
 def _tested(row):
-    """What a test of a set says: restored, by random sets, and its rank."""
+    """The cells of a set's test: restored, restored by random sets, and rank."""
     decided = np.isfinite(row.p_value) and row.decidable
     rank = f"{row.p_value:.2g}" if decided else digits.MISSING
     restored = percent_between(row.faithfulness, row.ci_low, row.ci_high)

@@ -12,13 +12,13 @@ from rgb_circuit.task import Task
 from ..roles.standing import an
 from . import digits
 
-# Rows of a table, and the share of an effect or of attention from which something is listed.
+# Rows of a table, and the least share of an effect or of attention to list.
 STRONGEST, LEAST_SHARE = 8, 0.05
 
-# A fraction below this is nothing that anybody would act on; its digits are in the frames.
+# A smaller fraction is negligible and not written out; its digits are in the frames.
 LEAST_WRITTEN = 1e-4
 
-# Component → what of a head is restored.
+# Component → its name in words.
 COMPONENTS = {
     "z": "its output (z)",
     "pattern": "where it looks (pattern)",
@@ -27,7 +27,7 @@ COMPONENTS = {
 
 
 def signed(value: float | None, places: int = 2) -> str:
-    """A number with its sign, nothing where it rounds to zero; a dash where there is none."""
+    """A number with its sign, without one if it rounds to zero; a dash if it is missing."""
     text = digits.written(value, places)
     if value is not None and value == 0:
         return "0"
@@ -36,13 +36,12 @@ def signed(value: float | None, places: int = 2) -> str:
 
 
 def places(row: Mapping, value: str = "effect") -> int:
-    """How many decimals a row's mean and its interval are written with."""
+    """The number of decimals for a row's mean and its interval."""
     return digits.three([row[value], row["ci_low"], row["ci_high"]])
 
 
 def interval(row: Mapping, places: int) -> str:
-    """A 95 % interval in brackets; empty where it has no width to be seen, a dash where there is
-    none."""
+    """A 95 % interval in brackets; empty if its width is not visible, a dash if it is missing."""
     if pd.isna(row["ci_low"]):
         return digits.MISSING
     low, high = signed(row["ci_low"], places), signed(row["ci_high"], places)
@@ -58,14 +57,14 @@ def shares_between(row: Mapping, low: str, high: str) -> str:
 
 
 def is_nothing(row: Mapping, least: float, value: str = "effect") -> bool:
-    """Whether a mean and its interval are all nearer to zero than counts."""
+    """Whether a mean and its interval are all closer to zero than ``least``."""
     sizes = [abs(row[name]) for name in (value, "ci_low", "ci_high") if pd.notna(row[name])]
     return bool(sizes) and max(sizes) <= least
 
 
 def percent(value: float | None) -> str:
-    """A fraction as per cent, to two digits where it is below ten, "≈ 0 %" where it is next to
-    nothing; a dash where there is none."""
+    """A fraction as per cent, with two digits below ten, "≈ 0 %" if it is negligible, a dash if it
+    is missing."""
     if value is not None and 0 < abs(value) < LEAST_WRITTEN:
         return "≈\N{NO-BREAK SPACE}0\N{NO-BREAK SPACE}%"
     return digits.MISSING if value is None else canvas.percent(value)
@@ -82,7 +81,7 @@ def area(value: float) -> str:
 
 
 def sentence(text: str) -> str:
-    """Words as a sentence, with its capital and its full stop."""
+    """Words as a sentence, with a capital and a full stop."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
@@ -93,12 +92,12 @@ def name(row: Mapping | pd.Series) -> str:
 
 
 def receiver(task: Task) -> str:
-    """What a head is called that others go through, in short."""
+    """A short name for heads that others work through."""
     return " or ".join(hypothesis.short.removesuffix("s") for hypothesis in task.receivers)
 
 
 def listed(parts: Sequence[str]) -> str:
-    """One, two and three."""
+    """A list in words: one, two and three."""
     return "".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 

@@ -1,8 +1,8 @@
-"""A run, from the command to its folder: what is asked (`findings.Study`), what is found
-(`findings.find`), what is printed (`printed`) and what is written.
+"""A run, from the command to its folder: its settings (`findings.Study`), its findings
+(`findings.find`), the printed text (`printed`) and the files.
 
-The folder is the run's store (`rgb_circuit.keeping.store`). A run that was killed, or whose trials
-were shared out in shards, is finished from its parts; with all of them there, without a forward.
+The folder is the run's store (`rgb_circuit.keeping.store`). A killed run, or one split into shards,
+is finished from its parts; if no part is missing, without a forward.
 """
 
 import io
@@ -60,7 +60,7 @@ from . import printed
 from .estimated import forwards_of_page, print_estimate
 from .findings import GLANCE, Findings, Study, asked_first, find, measure_each
 
-# How many trials of pictures that were not drawn are played before all.
+# Outside the game, this many trials are played before all of them.
 FIRST = 8
 
 
@@ -77,20 +77,20 @@ def run(
     """Measure and finish, or measure one shard of the trials.
 
     Args:
-        folder: held by the caller (`rgb_circuit.files.locking.locked`).
+        folder: locked by the caller (`rgb_circuit.files.locking.locked`).
         options: those of ``rgb-circuit run``: ``trials`` and ``seed``, or ``trials_file``;
-            ``positions, only_correct, device, dtype, tiles, name``; where given ``task, heads`` (as
+            ``positions, only_correct, device, dtype, tiles, name``; optionally ``task, heads`` (as
             text), ``component``, and ``fix`` (role → the word that is held fixed).
         shard: (i, n): every n-th trial from the i-th on.
-        detached: do not wait for the model's server: hand in what is missing and take what is done.
+        detached: do not wait for the model's server: submit missing jobs and fetch finished ones.
         anyway: go on with a model that does not play.
-        called: what bars call it, where it is one of several.
+        called: the run's name in progress bars, if it is one of several.
 
     Raises:
-        Pending: of a detached run, where the server is not done yet.
+        Pending: in a detached run, the server is not done yet.
         InputError: before anything is written, trials or positions that cannot be used, or a folder
-            that holds another run; after it, a model that does not play, or a disk that is full.
-            What was finished is kept.
+            that holds another run; afterwards, a model that does not play, or a full disk.
+            Finished parts are kept.
     """
     given = trials
     model, trials = going_on(folder, model, trials)
@@ -99,7 +99,7 @@ def run(
     if isinstance(given, TrialsFrom):
         write_frame(given.rows, store.folder, "rows_used")
     _record_pictures(store.folder, options)
-    # Another shard may have begun the folder meanwhile.
+    # Another shard may have started the folder by now.
     model, trials = going_on(folder, model, trials)
     study = replace(study_of(options, trials, anyway), called=called)
     if shard is None:
@@ -132,9 +132,9 @@ def check(
     heads = model.heads() if study.heads is None else check_heads(model, study.heads)
     places = study.positions if isinstance(study.positions, str) else tuple(study.positions)
     check_edits(model, {head: [Edit(*head, "clean", study.component, places)] for head in heads})
-    # All trials at once, since some are measured before others are looked at.
-    for one in asked_first(model, trials, trials, study)["run"]:
-        one.prepare(model, None)
+    # Check all trials here: a run measures some before it checks the others.
+    for measurement in asked_first(model, trials, trials, study)["run"]:
+        measurement.prepare(model, None)
     if shard is not None and shard[1] > len(trials):
         raise InputError(
             f"{shard[1]} shards are more than the {len(trials)} trials; use as many shards as "
@@ -148,7 +148,7 @@ def estimate(
     options: Mapping[str, Any],
     shard: tuple[int, int] | None = None,
 ) -> None:
-    """Print what `run` would do, and what it takes.
+    """Print what `run` would do and cost.
 
     Args:
         model: from `rgb_circuit.loading.sketch.sketch`, or one on a server.
@@ -160,24 +160,24 @@ def estimate(
     own = trials if shard is None else trials[shard[0] - 1 :: shard[1]]
     study = study_of(options, trials, anyway=True)
     wanted = [one for some in asked_first(model, own, trials, study).values() for one in some]
-    # A server's forwards cannot be timed from here.
+    # Forwards on a server cannot be timed from here.
     seconds = None if model.server else forward_seconds(model)
-    # What is played before all else is played again with the rest (`_play_first`).
+    # Trials that `_play_first` plays are played again with the others.
     first = sum(len(trial.images) for trial in _glanced(own, study))
     pages = forwards_of_page(model, trials if shard is None else [], wanted, study)
     print_estimate(model, cost(model, wanted), first, pages, seconds, study.task)
 
 
 def collect(folder: Path) -> None:
-    """Take what a server has done for a detached run, hand in what is missing, and finish where
-    nothing is.
+    """Fetch a detached run's results from its server, submit missing jobs, and finish the run if no
+    part is missing.
 
     Args:
-        folder: held by the caller (`rgb_circuit.files.locking.locked`).
+        folder: locked by the caller (`rgb_circuit.files.locking.locked`).
 
     Raises:
         Pending: the server is not done yet.
-        InputError: a folder of another kind of run, or as `run`.
+        InputError: the folder of another kind of run, or as `run`.
     """
     recorded = recorded_run(folder)
     if not recorded["server"]:
@@ -190,15 +190,15 @@ def collect(folder: Path) -> None:
 
 
 def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None:
-    """Finish a run from its parts; parts that are missing are computed, with the model that the
-    manifest names.
+    """Finish a run from its parts; missing parts are computed with the model that the manifest
+    names.
 
     Args:
-        folders: of the same run, one or more: shards may have written to folders of their own.
-        out: where all parts come together; by default the first folder.
+        folders: one or more of the same run: each shard may have its own.
+        out: the folder that gets all parts; by default the first.
 
     Raises:
-        InputError: folders of different runs, a trials file that is gone or changed, or as `run`.
+        InputError: folders of different runs, a missing or changed trials file, or as `run`.
     """
     recorded = recorded_run(folders[0])
     for other in folders[1:]:
@@ -215,7 +215,7 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
         absent = recorded_model(recorded)
         missing = _unmeasured(store, absent, trials, study)
         try:
-            # What is printed on the way is kept back, for it may end where the model is needed.
+            # Print nothing until this succeeds: it may fail midway for want of the model.
             with redirect_stdout(io.StringIO()) as said:
                 _finish(store, absent, trials, options, study)
         except ModelNeeded:
@@ -228,10 +228,10 @@ def report(folders: Sequence[str | Path], out: str | Path | None = None) -> None
 
 
 def loaded(name: str, **options) -> Vlm:
-    """`rgb_circuit.load`, without the bars that flash by for a model of a megabyte."""
+    """`rgb_circuit.load`, without progress bars for shipped models, which are about a megabyte."""
     if name in SHIPPED:
         logging.disable_progress_bar()
-        # On models this small threads cost more than they save, most of all beside other programs.
+        # Threads slow down models this small, most of all on a busy machine.
         torch.set_num_threads(1)
     with saying(f"loading {name}"):
         return load(name, **options)
@@ -242,7 +242,7 @@ def parse_positions(text: str) -> str | list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        # A word, or the name of a box: which there are differs with the trials.
+        # A position word or the name of a box, which depends on the trials.
         return text
 
 
@@ -258,14 +258,14 @@ def parse_heads(text: str, option: str = "--heads") -> tuple[Head, ...]:
 
 
 def study_of(options: Mapping[str, Any], trials: Sequence[Trial], anyway: bool) -> Study:
-    """What a run asks, from its options."""
+    """A run's settings, from its options."""
     heads = options.get("heads")
     return Study(
         positions=parse_positions(options["positions"]),
         only_correct=options["only_correct"],
         flips_only=options.get("flips_only", False),
         task=task_of(trials),
-        # Whoever brings pictures of their own may look at a model that cannot answer.
+        # On their own pictures, users may study a model that cannot answer.
         anyway=anyway or options.get("trials_file") is not None,
         heads=None if heads is None else parse_heads(heads),
         component=options.get("component") or "z",
@@ -277,7 +277,7 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     """Write frames, figures and report; returns their paths.
 
     Raises:
-        NotDrawn: when all else is written, figures that could not be drawn.
+        NotDrawn: figures that could not be drawn; all else is written first.
     """
     frames = {"play": found.played, "answers": found.pieces, "patch_heads": found.effects}
     frames |= {"evidence": found.evidence, "roles": found.table, **found.looks}
@@ -286,10 +286,10 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
     frames["left_out"] = pd.DataFrame(
         found.left_out.items(), columns=["frame", "reason"], dtype=str
     )
-    there = {name: frame for name, frame in frames.items() if frame is not None}
+    present = {name: frame for name, frame in frames.items() if frame is not None}
     written = [
         write_frame(frame, folder, name)
-        for name, frame in tqdm(there.items(), desc="writing tables", unit="table", delay=2)
+        for name, frame in tqdm(present.items(), desc="writing tables", unit="table", delay=2)
     ]
     failed: dict[str, Exception] = {}
     with attempt("panels.png", failed):
@@ -308,46 +308,46 @@ def write(found: Findings, model: Vlm, folder: Path) -> list[Path]:
 
 
 def _finish(store, model, trials, options, study):
-    """Measure what is not measured yet, say what was found, and write it."""
-    told = _play_first(store, model, trials, study)
-    found = find(model, trials, study, store)
-    if not told:
-        printed.game(model, found.played, study.task, trials)
-    printed.findings(model, found, options, study.task)
+    """Measure what is missing, then print and write the findings."""
+    all_printed = _play_first(store, model, trials, study)
+    findings = find(model, trials, study, store)
+    if not all_printed:
+        printed.game(model, findings.played, study.task, trials)
+    printed.findings(model, findings, options, study.task)
     if (claims := registered_of(read_manifest(store.folder))) is not None:
         print(claims.says)
-    written = write(found, model, store.folder)
+    written = write(findings, model, store.folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
     print(f"Read {store.folder / 'report.html'}")
 
 
 def _play_first(store, model, trials, study):
-    """Say how often the model is right before a head is measured: in the game of the first few
-    trials, else of all, and first of the first few where they show that it does not answer.
-    Returns whether it was said of all."""
+    """Print how often the model is right before any head is measured: on the first few trials in
+    the game, else on all, after a warning if the first few show that the model does not answer.
+    Returns whether accuracy on all trials was printed."""
     if store.detached:
         return False
     if study.task.is_game:
         [played] = measure(model, [Played.of(_glanced(trials, study))], store, stage=study.playing)
         printed.first_played(played)
         return False
-    some = trials[:FIRST]
-    if len(some) < len(trials):
-        [played] = measure(model, [Played.of(some)], store, stage=study.playing)
+    first = trials[:FIRST]
+    if len(first) < len(trials):
+        [played] = measure(model, [Played.of(first)], store, stage=study.playing)
         if shown_not_to_play(played, study.task):
-            print(f"After {len(some)} trials: {cannot_play(model.name, played, study.task)}.")
+            print(f"After {len(first)} trials: {cannot_play(model.name, played, study.task)}.")
     [played] = measure(model, [Played.of(trials)], store, stage=study.playing)
     printed.game(model, played, study.task, trials)
     return True
 
 
 def _glanced(trials, study):
-    """The trials that are played before a head is measured."""
+    """The trials that are played before any head is measured."""
     return trials[:GLANCE] if study.task.is_game else trials
 
 
 def trials_again(folder: str | Path, recorded: Mapping[str, Any]) -> list[Trial]:
-    """The trials of a run, from its manifest; InputError if they are not what they were."""
+    """The trials of a run, from its manifest; InputError if they have changed."""
     trials = recorded_trials(recorded)
     if changed := differences(
         recorded, {**recorded, "trials": [described(trial) for trial in trials]}
@@ -370,9 +370,8 @@ def reloaded(recorded: Mapping[str, Any]) -> Vlm:
 
 
 def _renamed(other, recorded, trials):
-    """What parts of the folder ``other`` are called there → in a run with the manifest
-    ``recorded``: trials and what is measured of all of them are named by their prompts too, which
-    may differ by a date."""
+    """Names of parts in the folder ``other`` → their names in a run with the manifest ``recorded``.
+    Names of parts depend on the prompts, and two shards' prompts may differ by a date."""
     template = recorded_run(other)["template"]
     if template == recorded["template"]:
         return {}
@@ -387,7 +386,8 @@ def _renamed(other, recorded, trials):
 
 
 def _record_pictures(folder, options):
-    """Let the page of a run that goes on show pictures or not, as it is asked now."""
+    """Update the manifest of a resumed run: show pictures on its page or not, as the options now
+    say."""
     recorded, key = read_manifest(folder), "no_pictures"
     if bool(recorded["options"].get(key)) != bool(options.get(key)):
         chosen = {name: value for name, value in recorded["options"].items() if name != key}
@@ -396,7 +396,8 @@ def _record_pictures(folder, options):
 
 
 def _record_conversations(folder, folders):
-    """Write down, and say, in which other words than the manifest's some trials were study."""
+    """Record and print the chat templates, other than the manifest's, in which some trials were
+    asked."""
     here = read_manifest(folder)
     others = dict.fromkeys(recorded_run(other)["template"] for other in folders)
     also = [template for template in others if template != here["template"]]
@@ -409,32 +410,32 @@ def _record_conversations(folder, folders):
 
 
 def _unmeasured(store, model, trials, study):
-    """Which trials, from 0, lack a part that each trial gives by itself, and was not refused."""
+    """Indices of trials that lack a part of their own which was not refused."""
     lacking = {
         trial.name
         for several in asked_first(model, trials, trials, study).values()
-        for one in several
-        if store.refusal(one.key, [trial.content for trial in one.trials]) is None
-        for trial in one.trials
-        if not store.has(one.key, trial.content)
+        for measurement in several
+        if store.refusal(measurement.key, [trial.content for trial in measurement.trials]) is None
+        for trial in measurement.trials
+        if not store.has(measurement.key, trial.content)
     }
     return [index for index, trial in enumerate(trials) if trial.name in lacking]
 
 
 def _print_missing(name, trials, missing, shards):
-    """Say what of a run is not there, by shard where all shards were cut alike."""
+    """Print which trials are missing, by shard if all shards were split alike."""
     if not missing:
         print(
             "Every trial is measured; what needs all of them is not, or cannot be read. Loading "
             f"{name} for that."
         )
         return
-    said = f"{len(missing)} of {len(trials)} trials are not measured"
+    text = f"{len(missing)} of {len(trials)} trials are not measured"
     if len(shards) == 1:
-        (of,) = shards
-        which = sorted({index % of + 1 for index in missing})
-        said += f", of shard {', '.join(f'{one}/{of}' for one in which)}"
+        (n_shards,) = shards
+        which = sorted({index % n_shards + 1 for index in missing})
+        text += f", of shard {', '.join(f'{shard}/{n_shards}' for shard in which)}"
     else:
         named = ", ".join(repr(trials[index].name) for index in missing[:3])
-        said += f" ({named}{', …' * (len(missing) > 3)})"
-    print(f"{said}. Loading {name} for them.")
+        text += f" ({named}{', …' * (len(missing) > 3)})"
+    print(f"{text}. Loading {name} for them.")

@@ -1,21 +1,21 @@
-"""Can the numbers be believed on this model, these weights, this machine? What a careful person
-checks once.
+"""Can the numbers be trusted with this model, these weights, this machine? The checks of a careful
+user, done once.
 
-1. Ten patched logits, of every component at several positions, by the engine
+1. Compute ten patched logits, of every component at several positions, twice: by the engine
    (`rgb_circuit.patch_edits`, and for z at [end] the sweep of all heads) and by plain PyTorch hooks
-   on the very same weights (`rgb_circuit.calls.reference`). Layers are spread over the model; which
-   of them, and which heads, is drawn.
-2. The two may differ by rounding. The hooks say how much that is: they move every z of a layer, at
-   all positions, to its neighbour in the number format, which is no edit but for rounding. The root
-   mean square of what that does to the answers' logits, in the layer where it does most, is the
-   error of one effect; two effects are apart by √2 of it. The tolerance is what the largest of all
-   differences exceeds with the chance ``ALARM`` (normal errors, Bonferroni), and no less than what
-   counts as rounding everywhere in the package (`rgb_circuit.statistics.ROUNDING` of the largest
-   logit).
-3. Hooks run where the weights are. On a server the engine restores what a run has itself instead,
-   which must change nothing, and the noise floor stands for what the hooks would say of rounding.
-4. Beside that stands what else shapes numbers: kernel, number format, tokens, grid, noise floor,
-   time, memory, and whether the model plays.
+   on the very same weights (`rgb_circuit.calls.reference`). Layers are spread over the model;
+   layers and heads are drawn at random.
+2. The two may differ by rounding. The hooks measure how much: they move every z of a layer, at all
+   positions, to its neighbour in the number format, which changes nothing but rounding. The root
+   mean square change of the answers' logits, in the layer with the largest, is the error of one
+   effect; a difference of two effects has √2 times that error. The largest of all differences
+   exceeds the tolerance with probability ``ALARM`` (normal errors, Bonferroni). The tolerance is
+   never below the package's threshold for rounding (`rgb_circuit.statistics.ROUNDING` of the
+   largest logit).
+3. Hooks need the weights in this process. On a server, the engine instead restores a run's own
+   activations, which must change nothing, and the noise floor replaces the hooks' rounding error.
+4. Report what else shapes the numbers: kernel, number format, tokens, grid, noise floor, time,
+   memory, and whether the model plays.
 """
 
 from __future__ import annotations
@@ -45,43 +45,43 @@ from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.tasks import find
 
 TASK, TARGET = find("rgb"), "clean"
-# All image tokens differ between the two, which show no word in common.
+# The two pictures share no word, so all their image tokens differ.
 SOURCE = next(
     name
     for name, one in TASK.conditions.items()
     if not {*one.shows} & {*TASK.conditions[TARGET].shows}
 )
 
-# Every component, and both ways that the engine has: copies of [end], and rows that run on from
-# further back.
+# Every component, by both routes of the engine: copies of [end], and rows that resume from an
+# earlier position.
 PATCHES = (
     ("z", "end"), ("z", "image"), ("pattern", "end"), ("pattern", "text"), ("value", "image"),
     ("query", "text"), ("key", "end"), ("attn_out", "end"), ("mlp_out", "tile"), ("resid_pre",
     "tile"),
 )  # fmt: skip
 
-# The chance that rounding alone is called a difference, and how many layers are moved by rounding.
+# The probability that rounding alone counts as a difference, and how many layers are rounded.
 ALARM, NUDGED = 1e-3, 8
 
-# The noise floor holds for 95 % of effects: so many root mean squares.
+# The noise floor bounds 95 % of effects: this many root mean squares.
 FLOOR = float(norm.isf(0.025))
 
 
 @dataclass(frozen=True)
 class Check:
-    """What `check` found.
+    """The result of `check`.
 
     Attributes:
-        patched: a row per edit: ``component, positions, layer, head`` (missing where it is the
-            layer's); in logits ``effect`` and ``wanted``, what it must be, of the answer that the
-            edit moves most (``answer``); and ``difference``, the largest of all answers.
-        tolerance: how large a difference may be, in logits.
+        patched: a row per edit: ``component, positions, layer, head`` (missing for a component of
+            the whole layer); ``effect`` and ``wanted``, the true effect (logits), on the ``answer``
+            that the edit moves most; ``difference`` (logits), the largest over all answers.
+        tolerance: the largest difference allowed, in logits.
         floor: the noise floor at [end], in logits.
-        tokens: the game's words → the id that each is read at.
+        tokens: the game's words → the token id at which each is read.
         played: from `rgb_circuit.play`.
         forward, sweep: seconds of a plain forward, and of a sweep of all heads at [end] with both
             pictures.
-        memory: where → the most bytes held since the process began; empty on a server.
+        memory: place → peak bytes since the process began; empty on a server.
     """
 
     patched: pd.DataFrame
@@ -95,18 +95,18 @@ class Check:
 
     @property
     def agrees(self) -> bool:
-        """Whether no difference is larger than the tolerance; what is no number is."""
+        """Whether every difference is within the tolerance; NaN is not."""
         return bool((self.patched["difference"] <= self.tolerance).all())
 
 
 def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) -> Check:
-    """Hold ten patched logits of a model against plain hooks on its own weights, and measure what
-    it costs.
+    """Compare ten patched logits of a model with plain hooks on its own weights, and measure time
+    and memory.
 
     Args:
-        trials: of the game, that are played; the first is patched.
+        trials: how many trials of the game are played; the first is patched.
         seed: of trials, layers and heads.
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar if the check takes longer than two seconds.
 
     Raises:
         InputError: as `rgb_circuit.rgb_trials` and `rgb_circuit.patch_heads`.
@@ -150,16 +150,16 @@ def check(model: Vlm, *, trials: int = 4, seed: int = 0, progress: bool = True) 
 
 
 def drawn(model: Vlm, seed: int, source: str) -> list[Edit]:
-    """An edit for each of ``PATCHES``, from one condition, in layers spread over the model."""
+    """An edit for each of ``PATCHES``, all from one condition, in layers spread over the model."""
     random = np.random.default_rng(seed)
     depth = (random.permutation(len(PATCHES)) + random.random(len(PATCHES))) / len(PATCHES)
     edits = []
     for (component, positions), place in zip(PATCHES, depth):
-        # Of the last layer nothing is read but [end].
+        # The last layer's output is read at [end] only.
         layers = model.n_layers - (positions in ("image", "tile") and model.n_layers > 1)
         head = int(random.integers(model.n_heads)) if component in OF_A_HEAD else None
         edits.append(Edit(int(place * layers), head, source, component, positions))
-    # A layer need not have an MLP of that name.
+    # Some models have no module called `mlp`.
     return [
         edit
         for edit in edits
@@ -168,23 +168,23 @@ def drawn(model: Vlm, seed: int, source: str) -> list[Edit]:
 
 
 def _by_engine(model, trial, edits, sweep):
-    """Effects by the engine, (edits, answers): of z at [end] as the sweep of all heads has them."""
-    found = {}
-    for positions, some in groupby(
+    """Effects by the engine, (edits, answers); those of z at [end] come from the sweep."""
+    rows = {}
+    for positions, group in groupby(
         sorted(edits, key=attrgetter("positions")), attrgetter("positions")
     ):
-        variants = {str(number): [edit] for number, edit in enumerate(some)}
+        variants = {str(number): [edit] for number, edit in enumerate(group)}
         frame = patch_edits(model, trial, variants, target=TARGET, progress=False)
         for number, (edit,) in variants.items():
-            found[edit] = frame[frame["variant"] == number]
+            rows[edit] = frame[frame["variant"] == number]
     for edit in edits:
         if (edit.component, edit.positions) == ("z", "end"):
-            found[edit] = rows_of(sweep, (edit.layer, edit.head))
-    return np.stack([found[edit]["effect"].to_numpy() for edit in edits])
+            rows[edit] = rows_of(sweep, (edit.layer, edit.head))
+    return np.stack([rows[edit]["effect"].to_numpy() for edit in edits])
 
 
 def _by_hooks(model, trial, edits, done):
-    """Effects by plain hooks, (edits, answers), and the error of one by rounding."""
+    """Effects by plain hooks, (edits, answers), and the rounding error of one effect."""
     tokens = list(answer_tokens(model, trial, TARGET).values())
     most = min(NUDGED, model.n_layers)
     layers = sorted({round(place) for place in np.linspace(0, model.n_layers - 1, most)})
@@ -219,7 +219,7 @@ def _table(trial, edits, found, wanted):
 
 
 def _peaks(model):
-    """Where → the most bytes held so far."""
+    """Place → peak bytes so far."""
     peaks = {"this process": _peak_of_the_process()}
     devices = {
         weights.device
@@ -236,7 +236,7 @@ def _peak_of_the_process():
         return psutil.Process().memory_info().peak_wset
     import resource
 
-    # Linux counts it in KiB.
+    # Linux counts in KiB, macOS in bytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
         1 if sys.platform == "darwin" else 1024
     )

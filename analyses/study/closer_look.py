@@ -1,15 +1,15 @@
-"""A closer look at the heads that a run found: what its report shows beyond the sweep and the role
+"""A closer look at the heads that a run found: the report's content beyond the sweep and the role
 table.
 
 1. The first pictures, as the model sees them, and where the found heads look on them.
 2. Composition: what the heads that localize or write the background do through the color
-   extractors, and by which of query, key and value these are told (`composition`).
+   extractors, and whether through the extractors' query, key or value (`composition`).
 3. The circuit of the extractors and localizers, and faithfulness over circuit size (`circuit`).
 4. Which heads carry the question, and which of its words they look at (`task_reading`).
 5. What the model would answer if the found heads looked elsewhere (`steering`).
 
-Roles are told from all trials. For the curve heads are ranked on the first half of them, and 2 and
-3 are measured on the second half.
+Roles use all trials. For the curve, heads are ranked on the first half; 2 and 3 are measured on
+the second half.
 """
 
 import io
@@ -37,24 +37,24 @@ from ..evidence import with_controls
 from ..roles import standing
 from . import every_head, items
 
-# How many trials are shown, how many pictures of each with attention, and how many heads.
+# The trials shown, the pictures of each with attention, and the heads.
 TRIALS, PICTURES, HEADS = 3, 3, 8
-# How many of the trials are shown in which a head strays from its role.
+# How many trials are shown in which a head strays from its role.
 STRAYS = 4
-# On how many trials paths are walked: those into keys and values take all positions of a few
-# layers. Of 8 senders and 2 extractors that is about a plain forward a trial, on pictures that
-# composition has captured.
+# How many trials paths are measured on: paths into keys and values need all positions of a few
+# layers. With 8 senders and 2 extractors that is about one plain forward per trial, on pictures
+# that composition has captured.
 PATH_TRIALS = 8
-# With more, `task_reading` at all words costs more than everything else: 108 forwards a trial with
-# 1,024, where a sweep takes 4.
+# With more heads, `task_reading` at all words costs more than everything else: 108 forwards per
+# trial with 1,024 heads, against 4 for a sweep.
 QUESTION_HEADS = 256
 
 
 def of_trials(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task
 ) -> dict[str, Steps[pd.DataFrame]]:
-    """Those of `steps` that need nothing but trials, so that what they ask first can be measured
-    before any head is found."""
+    """Those of `steps` that need only trials, so that their first measurements can run before any
+    head is found."""
     return {
         "stimuli": _stimuli(trials),
         **items.of_trials(trials, task),
@@ -74,13 +74,14 @@ def steps(
     positions: str | Sequence[int] = "end",
     whole: bool = False,
 ) -> dict[str, Steps[pd.DataFrame]]:
-    """What is looked at, each as steps to a frame; what cannot be measured says why.
+    """Name of a frame → steps to it; steps that cannot be measured raise InputError with the
+    reason.
 
     Args:
         task: of the trials.
         effects: the run's `rgb_circuit.patch_heads`.
         which: panel → (target condition, role whose logit is read).
-        evidence: from `analyses.roles.evidence`, where there is any.
+        evidence: from `analyses.roles.evidence`, if any.
         positions: where the run restores heads.
         whole: steer heads one by one too, whatever that costs (`analyses.steering`).
 
@@ -90,7 +91,7 @@ def steps(
         ``mediation`` and ``paths`` (as `analyses.composition`), ``circuit`` and ``curve`` (as
         `analyses.circuit`), ``task_reading`` (as `analyses.task_reading`), ``question_attention``
         (as its ``reading``, from [end], of the heads that carry the question), ``steering`` (as
-        `analyses.steering`), and what is shown of every head (`analyses.study.every_head.steps`).
+        `analyses.steering`), and the frames of every head (`analyses.study.every_head.steps`).
     """
     trials = list(trials)
     by_role: dict[str, list[tuple[int, int]]] = {}
@@ -116,8 +117,8 @@ def steps(
     _, testing = halves(trials)
     target = _corrupted(task, trials[0])
     senders, receivers = (
-        sorted({head for hypothesis in some for head in by_role.get(hypothesis.name, [])})
-        for some in (task.senders, task.receivers)
+        sorted({head for hypothesis in hypotheses for head in by_role.get(hypothesis.name, [])})
+        for hypotheses in (task.senders, task.receivers)
     )
     in_circuit = [hypothesis for hypothesis in task.hypotheses if hypothesis.in_circuit]
     members = [head for hypothesis in in_circuit for head in by_role.get(hypothesis.name, [])]
@@ -147,30 +148,30 @@ def steps(
 
 
 def forwards(trials: Sequence[rgb.Trial]) -> int:
-    """The plain forwards that ``attention`` of `steps` takes, one a picture."""
+    """The number of plain forwards for ``attention`` of `steps`, one per picture."""
     return sum(len(list(trial.images)[:PICTURES]) for trial in trials[:TRIALS])
 
 
 def at_most_steered(
     model: rgb.Vlm, trials: Sequence[rgb.Trial], whole: bool
 ) -> Sequence[Measurement]:
-    """What ``steering`` asks if every head that is found is in the first layers; ``whole`` as in
-    `steps`.
+    """The measurements of ``steering`` if every found head is in the first layers, the costliest
+    case; ``whole`` as in `steps`.
 
     Raises:
-        InputError: where it would ask nothing.
+        InputError: there would be none.
     """
     heads = model.heads()
     return next(steering.steering.steps(model, trials[:TRIALS], heads[:1], heads, whole=whole))
 
 
 def _by_strength(effects, first):
-    """Heads, those that are shown ``first``, then the others by what restoring them does."""
+    """Heads: those shown ``first``, then the others by the effect of restoring them."""
     sizes = effects.groupby(["layer", "head"])["effect"].apply(lambda some: some.abs().mean())
-    every = [
+    by_size = [
         Head(int(layer), int(head)) for layer, head in sizes.sort_values(ascending=False).index
     ]
-    return [*first, *(head for head in every if head not in first)]
+    return [*first, *(head for head in by_size if head not in first)]
 
 
 def _stimuli(trials):
@@ -179,7 +180,7 @@ def _stimuli(trials):
 
 
 def _strays(trials, task, evidence, chosen):
-    """The pictures of trials in which a head that is shown does what its role says it does not."""
+    """The pictures of trials in which a shown head contradicts its role."""
     if evidence is None:
         raise NotApplicable("roles were not tested")
     names = [
@@ -231,22 +232,21 @@ def _whole(model, trials, hypotheses, heads, target):
 
 
 def halves(trials: Sequence[rgb.Trial]) -> tuple[Sequence[rgb.Trial], Sequence[rgb.Trial]]:
-    """The trials that heads are ranked on, and those that circuits are measured on: of no cluster
-    in both."""
+    """The trials that rank heads, and those that circuits are measured on; no cluster is in
+    both."""
     finding, testing = Replicates.of(trials).halves()
     return [trials[number] for number in finding], [trials[number] for number in testing]
 
 
 def curve(model: rgb.Vlm, trials: Sequence[rgb.Trial], task: Task) -> Steps[pd.DataFrame]:
-    """Faithfulness over circuit size: what is asked of the first half of the trials, then of the
-    second."""
+    """Faithfulness over circuit size: measures the first half of the trials, then the second."""
     (finding, testing), target = halves(trials), _corrupted(task, trials[0])
     if len(finding) < 2:
         raise NotApplicable(
             "ranking heads on one half of the trials and measuring on the other needs 4 trials, "
             f"and there are {len(finding) + len(testing)}"
         )
-    # With the words that the roles are told from, so that their sweep serves.
+    # Add the roles' control words, so that the roles' sweep is reused.
     ranking = yield from circuit.ranked.steps(
         model, with_controls(task, model, finding), target=target
     )
@@ -258,8 +258,8 @@ def _questions(model, trials, task):
     if task.second_question is None:
         raise NotApplicable("the task has no second question, which is what would change")
     question, role = task.second_question
-    own = question in trials[0].images
-    if not (own or task.question in trials[0].prompt) or role not in trials[0].answers:
+    second_condition = question in trials[0].images
+    if not (second_condition or task.question in trials[0].prompt) or role not in trials[0].answers:
         raise NotApplicable(
             "these trials do not ask the task's question, which is what would change"
         )
@@ -268,12 +268,14 @@ def _questions(model, trials, task):
 
 def _question_attention(model, trials, task):
     try:
-        found = yield from _questions(model, trials, task)
+        reading = yield from _questions(model, trials, task)
     except rgb.InputError:
-        found = pd.DataFrame({"holds": []})
-    if not found["holds"].any():
+        reading = pd.DataFrame({"holds": []})
+    if not reading["holds"].any():
         raise NotApplicable("no head is known to carry the question")
-    strongest_first = found[found["holds"]].sort_values("effect", ascending=False, kind="stable")
+    strongest_first = reading[reading["holds"]].sort_values(
+        "effect", ascending=False, kind="stable"
+    )
     carriers = list(
         strongest_first[["layer", "head"]]
         .drop_duplicates()
@@ -296,8 +298,8 @@ class Shown(Measurement):
     """The pictures of some trials, as the model sees them.
 
     A row per trial × condition: ``trial, condition, prompt, expected`` (word, missing where none is
-    right), ``png`` (bytes), and ``unseen``: why it is the picture as it was given, where nobody
-    knows what the model sees of it; else missing.
+    right), ``png`` (bytes), and ``unseen``: why the picture is shown as it was given (it is unknown
+    what the model sees of it); else missing.
     """
 
     function: ClassVar[str] = "stimuli"
@@ -334,7 +336,7 @@ class Looked(Measurement):
     function: ClassVar[str] = "attention"
 
     def prepare(self, model: rgb.Vlm, jobs: Jobs | None) -> Parts:
-        # Refused before any forward where nobody knows which token lies where.
+        # Refuse before any forward if the places of the image tokens are unknown.
         for trial in self.trials:
             for condition in list(trial.images)[:PICTURES]:
                 ids = prompt_ids(model, [trial], condition)[trial.name]
@@ -354,13 +356,13 @@ def _looked(model, heads, trials, jobs):
                     over_picture(model, trial, pattern[layer, head], condition)
                 ).stack()
                 cells = cells.rename_axis(["row", "column"]).rename("attention").reset_index()
-                about = dict(trial=trial.name, condition=condition, layer=layer, head=head)
-                blocks.append(pd.concat([pd.DataFrame(about, index=cells.index), cells], axis=1))
+                labels = dict(trial=trial.name, condition=condition, layer=layer, head=head)
+                blocks.append(pd.concat([pd.DataFrame(labels, index=cells.index), cells], axis=1))
         yield {trial.name: pd.concat(blocks, ignore_index=True)}
 
 
 def _corrupted(task, trial):
-    """The picture that clean is held against: the task's where the trial has it, else the first
+    """The condition that clean is compared with: the task's if the trial has it, else the first
     other."""
     others = [condition for condition in trial.images if condition != "clean"]
     return task.corrupted if task.corrupted in others else others[0]

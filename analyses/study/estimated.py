@@ -1,4 +1,4 @@
-"""What a run would take, as ``--dry-run`` prints it."""
+"""The cost of a run, as ``--dry-run`` prints it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,32 +15,32 @@ from ..roles import standing
 from . import closer_look, every_head, items
 from .findings import STAGES, Study
 
-# Plain forwards of the checks of loading, as counted on a model of LLaVA-1.5-7B's shape.
+# Plain forwards of the checks at loading, counted on a model of LLaVA-1.5-7B's shape.
 LOADING = 12
-# What a run takes beside its forwards, in seconds: to start, for each picture and sweep of a trial,
-# and for the page with so much more for each head. Measured on one core with 24 heads, the last on
-# two with 1,024.
+# Seconds that a run needs in addition to its forwards: to start, per picture and sweep of a trial,
+# for the page, and for each head on the page. Measured on one core with 24 heads; the last, on two
+# cores with 1,024.
 START_SECONDS, SECONDS_OF_A_PART, PAGE_SECONDS, SECONDS_OF_A_HEAD = 5, 0.02, 6, 0.06
 
 
 def forwards_of_page(
     model: Vlm, trials: Sequence[Trial], wanted: Sequence[Measurement], study: Study
 ) -> dict[str, float]:
-    """Plain forwards that the page takes, as far as they are known before a head is found.
+    """Plain forwards for the page, as far as they are known before any head is found.
 
     Args:
-        trials: of the run; none of a shard, which has no page.
-        wanted: what is asked of each trial at first.
+        trials: of the run; none for a shard, which has no page.
+        wanted: the first measurements of each trial.
 
     Returns:
-        What is shown, in words → plain forwards; empty words where they are few.
+        Part of the page, in words → plain forwards; "" for the parts that take few.
     """
     shown = {"": float(every_head.forwards(wanted))}
     if not trials:
         return shown
     shown[""] += closer_look.forwards(trials)
-    if found := items.forwards(trials, study.task, panels_for(trials)):
-        shown["where heads look on every item"] = found
+    if for_items := items.forwards(trials, study.task, panels_for(trials)):
+        shown["where heads look on every item"] = for_items
     try:
         if not study.narrowed:
             steered = cost(model, closer_look.at_most_steered(model, trials, study.steer))
@@ -59,14 +59,14 @@ def print_estimate(
     seconds: float | None,
     task: Task,
 ) -> None:
-    """Print what a run would take.
+    """Print the cost of a run.
 
     Args:
-        cost: of its first step.
-        first: plain forwards that are played before it.
+        cost: of the first step.
+        first: plain forwards to play before it.
         for_page: from `forwards_of_page`.
-        seconds: that a plain forward takes; None where it cannot be timed.
-        task: that the run is about.
+        seconds: per plain forward; None if it cannot be timed.
+        task: of the run.
     """
     without = f"; nothing without {standing.one_of(task.receivers)}" if task.receivers else ""
     each = cost.forwards / cost.trials
@@ -92,7 +92,7 @@ def print_estimate(
 
 
 def _whole_run(model, cost, before, for_page, seconds):
-    """Print what a run takes here from its start to its page, as far as it is known before."""
+    """Print the cost of a run on this machine, from start to page, as far as it is known."""
     writing = PAGE_SECONDS + SECONDS_OF_A_HEAD * len(model.heads())
     pages = sum(for_page.values())
     named = [f"{forwards:,.0f} for {shown}" for shown, forwards in for_page.items() if shown]
@@ -124,7 +124,7 @@ def _whole_run(model, cost, before, for_page, seconds):
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """A duration in a suitable unit."""
     for unit, name in ((3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
@@ -132,7 +132,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """So many bytes, in the unit that suits them."""
+    """A number of bytes in a suitable unit."""
     for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"

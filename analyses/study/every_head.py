@@ -1,12 +1,12 @@
-"""What the report's page shows of every head, beyond the sweep and the role table.
+"""Frames that the report's page shows for every head, beyond the sweep and the role table.
 
-1. `sweep_effects`: the mean effect of each head in every sweep that the roles are told from,
-   whatever is restored and whichever word is read, also as a fraction of the gap. No forward: these
-   sweeps are the roles' own.
+1. `sweep_effects`: the mean effect of each head in every sweep behind the roles, for each restored
+   condition and each answer, also as a fraction of the gap. No forward: the roles need these sweeps
+   anyway.
 2. `Attended`: where each head looks from [end], on all pictures of the first trials, over the
-   picture and over the other tokens of the prompt. One forward a picture.
-3. `direct_effects`: what each head adds to the logit of each answer by itself
-   (`rgb_circuit.direct_effects`), on the clean pictures of the first trials. One forward a trial.
+   picture and over the other tokens of the prompt. One forward per picture.
+3. `direct_effects`: what each head by itself adds to the logit of each answer
+   (`rgb_circuit.direct_effects`), on the clean pictures of the first trials. One forward per trial.
 """
 
 from collections.abc import Sequence
@@ -32,15 +32,15 @@ from rgb_circuit.task import Task
 
 from .. import roles
 
-# How many trials are looked at, how many pictures of each, and how many trials direct effects are a
-# mean of.
+# The trials with attention, the pictures of each, and the trials that direct effects are averaged
+# over.
 TRIALS, PICTURES, DIRECT = 3, 5, 8
 
 SWEEP = ["component", "source", "target", "positions"]
 
 
 def of_trials(trials: Sequence[rgb.Trial]) -> dict[str, Steps[pd.DataFrame]]:
-    """Those of `steps` that need nothing but trials: ``looks`` (`Attended`) and ``direct_effects``
+    """Those of `steps` that need only trials: ``looks`` (`Attended`) and ``direct_effects``
     (`direct_effects`)."""
     return {"looks": _looks(trials), "direct_effects": _direct(trials)}
 
@@ -57,10 +57,10 @@ def steps(
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
         positions: where the run restores heads.
-        task: whose roles' sweeps were measured; None where none were.
+        task: the task whose roles' sweeps were measured; None if none were.
 
     Returns:
-        ``sweeps`` (`sweep_effects`), and those `of_trials`.
+        ``sweeps`` (`sweep_effects`), and those of `of_trials`.
     """
     return {
         "sweeps": _sweeps(model, list(trials), effects, positions, task),
@@ -69,13 +69,13 @@ def steps(
 
 
 def forwards(measurements: Sequence[Measurement]) -> int:
-    """The plain forwards of those of the ``measurements`` that are the page's own, one a
+    """The number of plain forwards for those ``measurements`` that only the page needs, one per
     picture."""
     return sum(
-        len(list(trial.images)[:PICTURES]) if isinstance(one, Attended) else 1
-        for one in measurements
-        if isinstance(one, (Attended, Decomposed))
-        for trial in one.trials
+        len(list(trial.images)[:PICTURES]) if isinstance(measurement, Attended) else 1
+        for measurement in measurements
+        if isinstance(measurement, (Attended, Decomposed))
+        for trial in measurement.trials
     )
 
 
@@ -83,11 +83,11 @@ def _sweeps(model, trials, effects, positions, task):
     answers = set(trials[0].answers)
     blocks = [effects]
     needs = [] if task is None else roles.needs(model, trials, positions, task)
-    asked = [one for one in needs if isinstance(one, PatchedHeads)]
-    # One after the other: all effects of all sweeps at once are gigabytes in a large model.
-    for one in asked:
-        [frame] = yield [one]
-        # A sweep that does not line up has no rows.
+    sweeps = [measurement for measurement in needs if isinstance(measurement, PatchedHeads)]
+    # One at a time: the effects of all sweeps together take gigabytes in a large model.
+    for measurement in sweeps:
+        [frame] = yield [measurement]
+        # A sweep whose pictures do not line up has no rows.
         if len(frame):
             blocks.append(frame[frame["role"].isin(answers)])
     by_sweep: dict[tuple, pd.DataFrame] = {}
@@ -104,9 +104,9 @@ def sweep_effects(
     """The mean effect of each head in each sweep on each answer.
 
     Args:
-        frames: from `rgb_circuit.patch_heads`, one for each sweep; where one says its
-            ``noise_floor``, a mean that rounding alone could be is not told from zero.
-        trials: that the frames are of; matters where nobody drew them
+        frames: from `rgb_circuit.patch_heads`, one per sweep; if a frame has a ``noise_floor``, a
+            mean that rounding alone could cause counts as zero.
+        trials: of the frames; they matter if the user brought them
             (`rgb_circuit.calls.panels.tested`).
 
     Returns:
@@ -121,19 +121,19 @@ def sweep_effects(
             known = gaps(frame, trials=trials) | known
     blocks = []
     for frame in frames:
-        about = frame[SWEEP].iloc[0].astype(str).to_dict()
-        which = {role: (about["target"], role) for role in frame["role"].unique()}
-        gap = known.get(about["source"] if about["target"] == "clean" else about["target"], np.nan)
+        sweep = frame[SWEEP].iloc[0].astype(str).to_dict()
+        which = {role: (sweep["target"], role) for role in frame["role"].unique()}
+        gap = known.get(sweep["source"] if sweep["target"] == "clean" else sweep["target"], np.nan)
         block = (
             tested(frame, which, trials=trials)
             .drop(columns=["panel", "target"])
-            .assign(**about, gap=gap)
+            .assign(**sweep, gap=gap)
         )
         blocks.append(block.assign(restored_fraction=block["effect"] / gap))
     front = [*SWEEP, "role", "layer", "head"]
-    every = pd.concat(blocks, ignore_index=True)
-    every = every[[*front, *(name for name in every if name not in front)]]
-    return every.astype(dict.fromkeys([*SWEEP, "role"], "category"))
+    table = pd.concat(blocks, ignore_index=True)
+    table = table[[*front, *(name for name in table if name not in front)]]
+    return table.astype(dict.fromkeys([*SWEEP, "role"], "category"))
 
 
 def _looks(trials):
@@ -147,9 +147,9 @@ class Attended(Measurement):
 
     A row per trial × condition × head: ``trial, condition, layer, head``; ``picture``, an array of
     attention probabilities in half precision, (rows · columns,) of image tokens, row by row, empty
-    where nobody knows where they lie; ``columns``, how many of them are in a row; ``text``, those
-    of all other tokens, in order; ``tokens``, what these say. An image token without a place counts
-    as one of these.
+    if their places are unknown; ``columns``, the number of image tokens in a row; ``text``, the
+    probabilities of all other tokens, in order; ``tokens``, their texts. An image token without a
+    place counts as one of the other tokens.
     """
 
     function: ClassVar[str] = "looks"
@@ -174,12 +174,12 @@ def _attended(model, trials, jobs):
             others = np.setdiff1d(np.arange(len(ids)), places)
             seen = pattern.reshape(-1, len(ids)).astype(np.float16)
             layer, head = np.array(model.heads()).T
-            about = dict(
+            labels = dict(
                 trial=trial.name, condition=condition, layer=layer, head=head, columns=columns
             )
             tokens = [model.processor.tokenizer.decode([token]) for token in ids[others].tolist()]
             rows = dict(picture=list(seen[:, places]), text=list(seen[:, others]))
-            blocks.append(pd.DataFrame(about | rows | dict(tokens=[tokens] * len(seen))))
+            blocks.append(pd.DataFrame(labels | rows | dict(tokens=[tokens] * len(seen))))
         yield {trial.name: pd.concat(blocks, ignore_index=True)}
 
 
@@ -198,9 +198,9 @@ def direct_effects(frame: pd.DataFrame) -> pd.DataFrame:
         A row per role × head: ``role, layer, head, direct_effect, ci_low, ci_high`` (logits; mean
         over trials and its 95 % t interval within words, missing with one trial), ``n`` (trials).
     """
-    own = frame[frame["component"] == "head"]
+    of_heads = frame[frame["component"] == "head"]
     blocks = []
-    for role, rows in own.groupby("role", observed=True, sort=False):
+    for role, rows in of_heads.groupby("role", observed=True, sort=False):
         cells = rows.pivot(index="trial", columns=["layer", "head"], values="direct_effect")
         layer, head = np.array(cells.columns.tolist(), dtype=int).T
         block = dict(

@@ -1,14 +1,14 @@
-"""What a run finds: from trials to frames, step by step.
+"""The findings of a run: from trials to frames, step by step.
 
 1. Every trial by itself: the game, every head, the sweeps of the hypotheses, the other question.
-   Each picture goes through the model once. This can be shared out in shards. Otherwise the first
-   half of the trials comes first, since it ranks the heads, and the second half's pictures serve
-   the circuits that are made of these.
-2. What all trials choose: heads that stand in for the color extractors, and the sweeps with these
-   frozen.
+   Each picture goes through the model once. This step can be split into shards. Otherwise the first
+   half of the trials comes first, since it ranks the heads, and the circuits of the ranked heads
+   share the second half's pictures.
+2. What depends on all trials: heads that stand in for the color extractors, and the sweeps with
+   these frozen.
 3. A closer look at the heads that were found (`closer_look`).
 
-Nothing is printed or written here, but for what the store keeps.
+This module prints and writes nothing, except the parts in the store.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,18 +38,18 @@ from ..report.playing import cannot_play, shown_not_to_play
 from ..rgb import riddle
 from . import closer_look
 
-# How many trials the noise of the number format is measured on.
+# The trials that the noise floor of the number format is measured on.
 NOISE_TRIALS = 4
-# How many trials tell a model that does not play from one that does.
+# How many trials show whether the model plays.
 GLANCE = 4
-# What of the closer look is about whatever heads there are.
+# Frames of the closer look that need no roles.
 OF_SOME_HEADS = ("stimuli", "attention", "items", "item_looks")
 STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a run asks.
+    """A run's settings.
 
     Attributes:
         positions: where heads are restored, in the panels and for roles, as in
@@ -57,13 +57,13 @@ class Study:
         only_correct: leave out trials with a wrong answer, from all but the game.
         flips_only: leave out trials that do not flip (`analyses.report.accuracy.by_trial`), from
             all but the game.
-        task: that the trials are of. Where it says nothing of heads, no role is told, and whatever
-            a model answers to the pictures it is not one that does not play.
+        task: of the trials. A task without hypotheses gives no roles, and a model always counts as
+            playing it.
         anyway: go on with a model that does not play.
         heads: (layer, head) pairs that are restored; None for all.
-        component: of each, as in `rgb_circuit.patch_heads`.
-        called: what bars call it, where it is one of several.
-        steer: make heads one by one look elsewhere too, whatever that costs (`analyses.steering`).
+        component: of each head, as in `rgb_circuit.patch_heads`.
+        called: the run's name in progress bars, if it is one of several.
+        steer: also make heads look elsewhere one by one, at any cost (`analyses.steering`).
     """
 
     positions: str | list[int] = "end"
@@ -78,22 +78,22 @@ class Study:
 
     @property
     def must_play(self) -> bool:
-        """Whether the run ends where the model does not play."""
+        """Whether the run stops if the model does not play."""
         return bool(self.task.hypotheses) and not self.anyway
 
     @property
     def playing(self) -> str:
-        """What a bar says while answers are read."""
+        """The progress bar's label while answers are read."""
         return f"{self.called}, playing" if self.called else "playing"
 
     @property
     def chooses(self) -> bool:
-        """Whether trials are left out for what is answered."""
+        """Whether trials are left out because of their answers."""
         return self.only_correct or self.flips_only
 
     @property
     def narrowed(self) -> str:
-        """Why this run tells no roles, which take every head's z, in words; empty where it does."""
+        """Why this run has no roles, which need every head's z, in words; empty if it has."""
         if self.heads is not None:
             names = [str(Head(*head)) for head in self.heads]
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -103,16 +103,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run found.
+    """The findings of a run.
 
     Attributes:
         played, pieces: the frames of `rgb_circuit.play` and `rgb_circuit.answer_pieces`.
         accuracy, by_trial: those of `analyses.report.accuracy`.
-        trials: those that all else is measured on.
+        trials: the trials of all other frames.
         which: panel → (target condition, role whose logit is read).
         effects: the frame of `rgb_circuit.patch_heads`; ``attrs["noise_floor"]`` is the run's.
-        evidence, table, riddle: of `analyses.roles` and `analyses.rgb.riddle`; None where no role
-            can be told.
+        evidence, table, riddle: of `analyses.roles` and `analyses.rgb.riddle`; None if roles cannot
+            be determined.
         looks: name → frame, see `analyses.study.closer_look.steps`.
         left_out: name of a frame, or ``roles`` → why it is missing.
     """
@@ -136,14 +136,14 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
 
     Raises:
         InputError: trials that cannot be used, before any forward; or a model that does not play.
-        Pending: in a detached store, jobs that are not done.
+        Pending: a detached store has unfinished jobs.
     """
     trials = list(trials)
     measure_each(model, trials, trials, study, store)
     played, pieces = measure(model, [Played.of(trials), Pieces(tuple(trials))], store)
     if study.must_play and shown_not_to_play(played, study.task):
         raise _plays_not(model, played, study.task)
-    which, every = panels_for(trials), trials
+    which, all_trials = panels_for(trials), trials
     if study.only_correct:
         trials = answered_right(trials, played)
         if not trials:
@@ -158,8 +158,8 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
                 "no trial flips: of none are the clean picture and those with another right answer "
                 "all answered rightly, so nothing is left; run without --flips-only"
             )
-    # The floor is that of the trials as given, also where some are left out.
-    floor = _floor(model, every[:NOISE_TRIALS], study, store)
+    # The floor is measured on the trials as given, even if some are left out later.
+    floor = _floor(model, all_trials[:NOISE_TRIALS], study, store)
     effects = in_order(measure(model, _effects(model, trials, study), store), trials)
     effects.attrs["noise_floor"] = floor
 
@@ -182,10 +182,12 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     if study.narrowed:
         left_out |= {name: left_out["roles"] for name in analyses if name not in OF_SOME_HEADS}
         analyses = {name: steps for name, steps in analyses.items() if name in OF_SOME_HEADS}
-    found = follow_all(model, analyses, store, stage=_stage(3, study))
-    left_out |= {name: str(frame) for name, frame in found.items() if isinstance(frame, InputError)}
-    looks = {name: frame for name, frame in found.items() if name not in left_out}
-    right = accuracy(played, every, study.task), by_trial(played, every)
+    frames = follow_all(model, analyses, store, stage=_stage(3, study))
+    left_out |= {
+        name: str(frame) for name, frame in frames.items() if isinstance(frame, InputError)
+    }
+    looks = {name: frame for name, frame in frames.items() if name not in left_out}
+    right = accuracy(played, all_trials, study.task), by_trial(played, all_trials)
     return Findings(
         played, pieces, *right, trials, which, effects, evidence, table, verdicts, looks, left_out
     )
@@ -194,22 +196,22 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
 def measure_each(
     model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study, store: Store
 ) -> None:
-    """Measure everything that each trial gives by itself.
+    """Measure everything that needs only one trial at a time.
 
     Args:
-        trials: some of ``every`` trial of the run.
+        trials: a subset of ``every``, the run's trials.
 
     Raises:
-        InputError: as `find`; a model that does not play the game is told by its first trials,
-            before a head is measured.
+        InputError: as `find`; a model that does not play is refused after its first trials, before
+            any head is measured.
     """
     given = list(trials)
     if study.must_play and not store.detached:
         [played] = measure(model, [Played.of(given[:GLANCE])], store, stage=study.playing)
         if shown_not_to_play(played, study.task):
             raise _plays_not(model, played, study.task)
-    # A shard or a run of some heads ranks nothing, which trials are left out is not known before,
-    # and a server that is not waited for is asked for all at once.
+    # Halves need no order here: a shard or a run of some heads ranks no heads, trials to leave out
+    # are not known yet, and a detached run submits everything at once.
     if len(given) < len(every) or study.chooses or study.narrowed or store.detached:
         _measure_first(model, [given], every, study, store)
     else:
@@ -225,15 +227,15 @@ def measure_each(
 
 
 def _measure_first(model, several, every, study, store, beside=None):
-    """Measure what is asked first of some trials, then of others; and ``beside`` it what other
-    steps ask."""
+    """Run `asked_first` for one set of trials after another, together with the steps ``beside``
+    it."""
     wanted = [asked_first(model, trials, every, study) for trials in several]
     analyses = {
         name: _one_by_one([measurements[name] for measurements in wanted]) for name in wanted[0]
     }
-    found = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1, study))
-    # The finished run says what else failed.
-    if isinstance(error := found["run"], InputError):
+    results = follow_all(model, {**analyses, **(beside or {})}, store, stage=_stage(1, study))
+    # The finished run reports other failures.
+    if isinstance(error := results["run"], InputError):
         raise error
 
 
@@ -246,15 +248,15 @@ def _one_by_one(several):
 def asked_first(
     model: Vlm, trials: Sequence[Trial], every: Sequence[Trial], study: Study
 ) -> dict[str, list[Measurement]]:
-    """What is asked of each trial by itself: of the ``run``, and by each of its analyses at its
-    first step.
+    """The measurements that need only one trial at a time: the ``run``'s own, and the first step of
+    each of its analyses.
 
     Args:
-        trials: some of ``every`` trial of the run.
+        trials: a subset of ``every``, the run's trials.
 
     Returns:
-        The run or the name of an analysis → its measurements, of those of the ``trials`` that it is
-        about.
+        ``run`` or the name of an analysis → its measurements, on those of the ``trials`` that it
+        uses.
     """
     every = list(every)
     wanted = {"run": [Played.of(every), Pieces(tuple(every)), *_effects(model, every, study)]}
@@ -266,7 +268,7 @@ def asked_first(
         with suppress(NotApplicable):
             wanted["roles"] = roles.needs(model, every, study.positions, study.task)
     for name, steps in analyses.items():
-        # The finished run says which analyses cannot be made.
+        # The finished run reports the analyses that are impossible.
         with suppress(InputError):
             wanted[name] = list(next(steps))
     return {
@@ -289,14 +291,18 @@ def _plays_not(model, played, task):
 
 def _effects(model, trials, study):
     return [
-        PatchedHeads.of(model, trials, "clean", one, study.component, study.positions, study.heads)
-        for one in _targets(trials)
+        PatchedHeads.of(
+            model, trials, "clean", target, study.component, study.positions, study.heads
+        )
+        for target in _targets(trials)
     ]
 
 
 def _noise(model, trials, study):
-    some = replace(study, heads=spread(study.heads or model.heads()))
-    return [rounded_otherwise(one, trials) for one in _effects(model, trials, some)]
+    few_heads = replace(study, heads=spread(study.heads or model.heads()))
+    return [
+        rounded_otherwise(measurement, trials) for measurement in _effects(model, trials, few_heads)
+    ]
 
 
 def _floor(model, trials, study, store):
@@ -310,14 +316,14 @@ def _targets(trials):
 
 
 def _check_predictions(task, trials):
-    """Raise NotApplicable that says which predictions cannot be tested on trials that all have the
-    same conditions and roles."""
+    """Raise NotApplicable with the predictions that cannot be tested, given trials that all have
+    the same conditions and roles."""
     if not task.hypotheses:
         raise NotApplicable(
             "these pictures come without a hypothesis about heads, so no role can be tested; a "
             "task in a file brings one: --task FILE.toml"
         )
-    # Dictionaries for sets that keep their order.
+    # Dictionaries as ordered sets.
     untestable, pictures, answers = {}, {}, {}
     for prediction in task.predictions:
         unshown, unnamed = missing(task, trials[0], prediction)

@@ -1,8 +1,8 @@
-"""``rgb-circuit knockout`` and ``rgb-circuit layers``: where what the answer needs flows, before
-one asks for heads.
+"""``rgb-circuit knockout`` and ``rgb-circuit layers``: where the information for the answer flows,
+before any question about heads.
 
-Each measures, prints the layer where most happens, and writes a frame and a figure. In the folder
-of a run they take its model and trials, and its report gets a section.
+Each measures, prints the layer with the largest effect, and writes a frame and a figure. In the
+folder of a run they use its model and trials, and its report gets a section.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from rgb_circuit.vlm import Vlm
 from .. import report as _report
 from ..report import digits
 
-# How many trials the noise of the number format is measured on.
+# The trials that the noise floor of the number format is measured on.
 NOISY = 2
 
 
@@ -56,14 +56,14 @@ def knockout(
     ``knockout.png``.
 
     Args:
-        folder: of a run, or one of its own.
-        options: of the run, or what its own manifest is to say.
+        folder: of a run, or a new one.
+        options: of the run, or for the manifest of a new folder.
         queries, keys, window: as in `rgb_circuit.knockout`; the keys by default those that the
             trials have.
-        role: whose logit is printed and drawn; by default what is expected for the clean picture.
+        role: whose logit is printed and drawn; by default the clean picture's expected role.
 
     Raises:
-        InputError: what cannot be measured, before anything is written.
+        InputError: a measurement is impossible; raised before anything is written.
     """
     model, trials = going_on(folder, model, trials)
     seen = groups_of("keys", _usual(trials, end=False) if keys is None else keys)
@@ -141,7 +141,7 @@ def groups_from(text: str, option: str) -> Groups:
 
 
 def _usual(trials, end):
-    """The groups that any question is about, as far as these trials have them."""
+    """The default groups of positions for these trials."""
     tiles = all(trial.tile is not None for trial in trials)
     return [*(["tile", "rest"] if tiles else ["image"]), "question", "end" if end else "first"]
 
@@ -154,17 +154,17 @@ def _role(trials, role):
 
 
 def _measured(model, trials, folder, options, asked, stage, labels):
-    """The frame, from a store in the folder, so that nothing is lost when it is killed; with its
-    noise floor."""
-    for one in asked:
-        one.prepare(model, None)
+    """The frame, with its noise floor. A store in the folder keeps the parts if the command is
+    killed."""
+    for measurement in asked:
+        measurement.prepare(model, None)
     is_run = (Path(folder) / "manifest.json").is_file()
     about = (
         recorded_run(folder)
         if is_run and "positions" in options
         else manifest(model, trials, options)
     )
-    noise = [rounded_otherwise(one, trials[:NOISY]) for one in asked]
+    noise = [rounded_otherwise(measurement, trials[:NOISY]) for measurement in asked]
     with opened(folder) as made, locked(made):
         store = open_store(made, about)
         frames = measure(model, [*asked, *noise], store, stage=stage)

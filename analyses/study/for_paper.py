@@ -1,4 +1,4 @@
-"""What a paper needs of a run: figures, a table, a paragraph of methods, and how to cite."""
+"""A run's material for a paper: figures, a table, a paragraph of methods, and a citation."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from rgb_circuit.keeping.saved_run import SavedRun, recorded_task
 from rgb_circuit.plots import panel_heatmaps
 from rgb_circuit.plots.canvas import without_formulas
 
-# Fonts stay fonts, so that figures can be edited, and files are the same for the same run.
+# Embed text as fonts, so that figures can be edited, and make files reproducible.
 SETTINGS = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "rgb_circuit"}
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 CITATION = """\
@@ -30,7 +30,7 @@ def write(run: SavedRun, folder: Path) -> list[Path]:
     """Write panels.pdf, panels.svg, heads.tex, methods.txt and CITATION.cff.
 
     Raises:
-        InputError: a run that is not finished, or whose roles were not told.
+        InputError: the run is not finished, or has no roles.
     """
     texts = {"heads.tex": heads_as_latex(run), "methods.txt": methods(run)}
     texts["CITATION.cff"] = CITATION.format(version=run.manifest["versions"]["rgb_circuit"])
@@ -47,8 +47,7 @@ def write(run: SavedRun, folder: Path) -> list[Path]:
 
 
 def heads_as_latex(run: SavedRun) -> str:
-    """The heads that have a role as a LaTeX table (booktabs): role, head, effect with interval, q,
-    n."""
+    """The heads with a role as a LaTeX table (booktabs): role, head, effect with interval, q, n."""
     task, evidence = recorded_task(run.manifest), run.frames["evidence"]
     rows = []
     for head in run.findings.itertuples():
@@ -69,7 +68,7 @@ def heads_as_latex(run: SavedRun) -> str:
             )
     columns = ["Role", "Head", "Prediction", "Effect (logits)", "$q$", "$n$"]
     table = pd.DataFrame(rows, columns=columns)
-    # Only the names of roles come from users.
+    # Only names of roles come from users and need escaping.
     table["Role"] = table["Role"].map(_escaped)
     return table.to_latex(index=False, column_format="llllrr")
 

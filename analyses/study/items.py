@@ -1,9 +1,9 @@
-"""What the page shows of every item that somebody brought: its pictures, and where a few heads look
+"""What the page shows of every item that a user brought: its pictures, and where a few heads look
 on them.
 
 1. `Pictured`: each trial's pictures as the model sees them, small. No forward.
-2. `LookedAt`: where the heads that are shown look from [end], on the clean picture and on those
-   that heads are restored in, of the first `TRIALS` trials. One forward a picture.
+2. `LookedAt`: where the shown heads look from [end], on the clean picture and on those that heads
+   are restored in, for the first `TRIALS` trials. One forward per picture.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ from rgb_circuit.pictures.thumbnail import small_file
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.task import Task
 
-# Pixels of a picture's longer side; on how many trials heads are looked at, and how many heads.
+# Pixels of a picture's longer side; the number of trials with attention, and of heads.
 SIDE, TRIALS, HEADS = 336, 100, 8
 
 
 def of_trials(trials: Sequence[rgb.Trial], task: Task) -> dict[str, Steps[pd.DataFrame]]:
-    """Those of `steps` that need nothing but trials: ``items``; nothing where a task draws."""
+    """Those of `steps` that need only trials: ``items``; empty if the task draws its trials."""
     return {} if task.is_game else {"items": _pictures(trials)}
 
 
@@ -42,12 +42,12 @@ def steps(
     named: Sequence[Head],
 ) -> dict[str, Steps[pd.DataFrame]]:
     """Name of a frame → steps to it: ``items`` (`Pictured`) and ``item_looks`` (`LookedAt`);
-    nothing where a task draws.
+    empty if the task draws its trials.
 
     Args:
         effects: the run's `rgb_circuit.patch_heads`.
         which: panel → (target condition, role whose logit is read).
-        named: heads that come first; the strongest of the panels come behind them, up to `HEADS`.
+        named: heads that come first; the strongest of the panels follow, up to `HEADS`.
     """
     if task.is_game:
         return {}
@@ -57,13 +57,12 @@ def steps(
 
 
 def forwards(trials: Sequence[rgb.Trial], task: Task, which: Mapping[str, tuple[str, str]]) -> int:
-    """The plain forwards that `steps` take, one a picture; ``which`` as there."""
+    """The number of plain forwards for `steps`, one per picture; ``which`` as in `steps`."""
     return 0 if task.is_game else len(trials[:TRIALS]) * len(_looked_at(which))
 
 
 def _looked_at(which):
-    """The pictures that heads are looked at on: the clean one, and those that they are restored
-    in."""
+    """The conditions with attention: clean, and those that heads are restored in."""
     return tuple(dict.fromkeys(["clean", *(target for target, _ in which.values())]))
 
 
@@ -81,8 +80,8 @@ def _looks(trials, heads, conditions):
 class Pictured(Measurement):
     """The pictures of each trial as the model sees them, no larger than `SIDE`.
 
-    A row per trial × condition: ``trial, condition``; ``width, height`` (pixels, as the model sees
-    it); ``picture`` (bytes, see `rgb_circuit.pictures.thumbnail.small_file`); ``unseen``, as
+    A row per trial × condition: ``trial, condition``; ``width, height`` (pixels of that picture);
+    ``picture`` (bytes, see `rgb_circuit.pictures.thumbnail.small_file`); ``unseen``, as
     `analyses.study.closer_look.Shown` has it.
     """
 
@@ -96,13 +95,14 @@ def _small(model, trial):
     rows = []
     for condition, image in trial.images.items():
         seen, unseen = seen_or_given(model, image)
-        about = dict(trial=trial.name, condition=condition, width=seen.width, height=seen.height)
-        rows.append(about | dict(picture=small_file(seen, SIDE), unseen=unseen))
+        labels = dict(trial=trial.name, condition=condition, width=seen.width, height=seen.height)
+        rows.append(labels | dict(picture=small_file(seen, SIDE), unseen=unseen))
     return pd.DataFrame(rows)
 
 
 def seen_or_given(model: rgb.Vlm, image: Image.Image) -> tuple[Image.Image, str | None]:
-    """The picture as the model sees it and None; or as it was given, and why nobody knows."""
+    """The picture as the model sees it, and None; or as given, and why the model's view is
+    unknown."""
     try:
         return as_seen(model, image), None
     except rgb.InputError as error:

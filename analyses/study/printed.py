@@ -1,4 +1,4 @@
-"""What a run found, as the command prints it."""
+"""The findings of a run, as the command prints them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,8 +40,8 @@ MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
 
 
 def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) -> None:
-    """Print how often the model answered right, from the frame of `rgb_circuit.play`, of some
-    trials."""
+    """Print how often the model answered right in these trials, from the frame of
+    `rgb_circuit.play`."""
     doing = f"{'plays' if task.is_game else 'answers questions about'} {task.says or task.name}"
     cannot = cannot_play(model.name, played, task)
     print(
@@ -75,7 +75,7 @@ def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) 
 
 
 def first_played(played: pd.DataFrame) -> None:
-    """Print in a line how often the model answered right in its first trials."""
+    """Print, in one line, how often the model answered right in its first trials."""
     right, asked = played["correct"].sum(), played["correct"].count()
     n = played["trial"].nunique()
     print(
@@ -85,11 +85,11 @@ def first_played(played: pd.DataFrame) -> None:
 
 
 def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task) -> None:
-    """Print all else.
+    """Print all other findings.
 
     Args:
-        options: those of the run.
-        task: that it is about.
+        options: of the run.
+        task: of the run.
     """
     given = found.played["trial"].nunique()
     if left_out := given - len(found.trials):
@@ -120,12 +120,12 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
 
 
 def left_out_for(options: Mapping[str, Any]) -> str:
-    """What trials that a run leaves out have in common, in words."""
+    """Why a run leaves trials out, in words."""
     return "that do not flip" if options.get("flips_only") else "with a wrong answer"
 
 
 def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
-    """Print one table of how often verdicts were right, of each reading.
+    """Print one table of how often the verdicts of each reading were right.
 
     Args:
         summary, false: from `analyses.calibrate.summary` and
@@ -174,7 +174,7 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
 
 
 def _counted(row, part, whole, share):
-    """Such as 11 of 12 [62, 100] %."""
+    """A count with its share, such as 11 of 12 [62, 100] %."""
     if not row[whole]:
         return "–"
     low, high = (100 * row[f"{share}_{end}"] for end in ("low", "high"))
@@ -206,7 +206,7 @@ def _counted_trials(trials):
 
 
 def _roles(table, evidence, task, options, n):
-    """The heads with a role, or the closest to one; and what could not be tested."""
+    """Print the heads with a role, or the closest to one, and the untestable predictions."""
     found = table[table["role"] != "none"]
     predictions = [name for name in table if name in task.says_of_predictions]
     scored = table.loc[table["score"].abs().dropna().nlargest(5).index]
@@ -222,7 +222,7 @@ def _roles(table, evidence, task, options, n):
         print("\nNo head is shown to meet every prediction of a role. The strongest:")
         found = scored
     else:
-        # No head has a score, for want of a gap or of trials.
+        # No head has a score, for lack of a gap or of trials.
         if refused and not lacking:
             print(f"\nNo role can be tested. {refused[:1].upper()}{refused[1:]}.")
         return
@@ -259,23 +259,23 @@ def _roles(table, evidence, task, options, n):
 
 
 def _rivals(found, evidence, task):
-    """The rival explanations that are open, of each head that has a role."""
+    """Print the open rival explanations of each head with a role."""
     for hypothesis in task.hypotheses:
         heads = [Head(*head) for head in roles.heads(found, hypothesis.name)]
         left = {head: standing.open_rivals(evidence, hypothesis, head) for head in heads}
         for rival in hypothesis.rivals if heads else ():
             still = [str(head) for head in heads if rival.name in left[head]]
-            said = f"still open for {', '.join(still)}" if still else "refuted of each"
-            print(f"Rival of {hypothesis.name}, “{rival.name}”: {said}.")
+            verdict = f"still open for {', '.join(still)}" if still else "refuted of each"
+            print(f"Rival of {hypothesis.name}, “{rival.name}”: {verdict}.")
 
 
 def _without_heads(evidence, task, every):
-    """Of every role, or of those that the hypothesised circuit is made of, what no head is shown to
-    have."""
+    """Print the roles that no head is shown to have: of all roles, or of those in the hypothesised
+    circuit."""
     for stands in standing.standings(evidence, task).values():
         if (every or stands.hypothesis.in_circuit) and not stands.heads:
-            said, nearly = standing.none_is(stands), standing.nearly(stands)
-            print(f"{said[:1].upper()}{said[1:]}{nearly and f': {nearly}'}.")
+            sentence, nearly = standing.none_is(stands), standing.nearly(stands)
+            print(f"{sentence[:1].upper()}{sentence[1:]}{nearly and f': {nearly}'}.")
 
 
 def _power(evidence, stray):
@@ -286,7 +286,7 @@ def _power(evidence, stray):
 
 
 def check(model: Vlm, found: Check) -> None:
-    """Print what `analyses.study.check` found, as a table to read in a minute."""
+    """Print the result of `analyses.study.check` as a short table."""
     for name, what in _about(model, found).items():
         print(f"{name:<11}  {what}")
     if model.server:
@@ -314,7 +314,7 @@ def check(model: Vlm, found: Check) -> None:
 
 
 def _about(model, found):
-    """What shapes the numbers, by name."""
+    """Name → what shapes the numbers, in words."""
     number = str(model.dtype).removeprefix("torch.")
     kernel = model.config.text_config._attn_implementation
     where = (
@@ -348,7 +348,7 @@ def _place(edit):
 
 
 def _agreement(model, found):
-    """What the patched logits say together, in a sentence."""
+    """A sentence on whether the patched logits agree."""
     table, number = found.patched, str(model.dtype).removeprefix("torch.")
     bound = f"{found.tolerance:.2g} logits"
     off = table[~(table["difference"] <= found.tolerance)].sort_values(
@@ -362,21 +362,21 @@ def _agreement(model, found):
             f"{first['positions']!r}, by {first['difference']:.2g}: do not use effects of this "
             "model as it is loaded here, and report this table."
         )
-    said = (
+    text = (
         f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, "
         f"and rounding in {number} explains {bound}"
     )
     if model.dtype != torch.float32:
-        said += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
+        text += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
     if model.server:
-        return f"{said}."
+        return f"{text}."
     large = int((table["wanted"].abs() > found.tolerance).sum())
     if large <= len(table) // 2:
         others = (
             "" if model.dtype == torch.float32 else "check in float32 too (--dtype float32), or "
         )
         return (
-            f"{said}. But no more than {large} of the effects are larger than that, so this says "
+            f"{text}. But no more than {large} of the effects are larger than that, so this says "
             f"little; {others}draw others (--seed)."
         )
-    return f"{said}; {large} of the effects are larger than that."
+    return f"{text}; {large} of the effects are larger than that."

@@ -1,4 +1,4 @@
-"""What the model says about a picture, with heads scaled or made to look elsewhere, and without; as
+"""What the model says about a picture, with and without heads scaled or made to look elsewhere; as
 text."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..rgb.redirect import looking_at
 
 
 def parse_scale(text: str) -> Edit:
-    """``"19.6=0"`` as an edit: the head's z, at every token from which something is said, times 0.
+    """``"19.6=0"`` as an edit: the head's z times 0, at every token from which the model generates.
 
     Raises:
         InputError: anything else.
@@ -33,7 +33,7 @@ def parse_scale(text: str) -> Edit:
 
 
 def parse_look(text: str) -> tuple[Head, tuple[int, int], float]:
-    """``"19.6=10,9:4"`` as head, place (row, column) and bias; infinite where none is given.
+    """``"19.6=10,9:4"`` as head, place (row, column) and bias; the default bias is infinite.
 
     Raises:
         InputError: anything else.
@@ -69,9 +69,9 @@ def say(
     """Print what the model says, unedited and edited.
 
     Args:
-        scales, looks: as `parse_scale` and `parse_look` give them.
-        question: another one than the trial's.
-        most: tokens to say at most.
+        scales, looks: from `parse_scale` and `parse_look`.
+        question: replaces the trial's.
+        most: tokens to generate at most.
     """
     if question is not None:
         trial = replace(trial, prompt=model.prompt(question), prompts={}, expected={})
@@ -92,5 +92,5 @@ def say(
 
 
 def _question(prompt):
-    """The prompt in one line, without the picture."""
+    """The prompt in one line, without the picture's tokens."""
     return " ".join(prompt.replace("<image>", " ").split())

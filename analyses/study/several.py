@@ -1,13 +1,12 @@
-"""Runs of several tasks with one model, each in a folder of its own, and above them what the same
+"""Runs of several tasks with one model, each in its own folder, and a comparison of what the same
 heads do in all of them.
 
-1. `check` refuses what can be refused before anything is measured, of every task.
-2. `run` makes a run of each task in FOLDER/TASK, as for a single one.
-3. What these runs measured of every head is set side by side (`analyses.transfer.compared`). Only
-   the sets of heads are measured anew, and kept in FOLDER/parts. Frames, figure and page lie in
-   FOLDER.
+1. `check` refuses every task that cannot be run, as far as possible before anything is measured.
+2. `run` runs each task in FOLDER/TASK, as a single one.
+3. The runs' measurements of every head are compared (`analyses.transfer.compared`). Only the sets
+   of heads are measured anew, and kept in FOLDER/parts. Frames, figure and page are in FOLDER.
 
-A command that was killed goes on where it stopped. A folder may be given further tasks later.
+A killed command resumes where it stopped. A folder may be given further tasks later.
 """
 
 import re
@@ -54,19 +53,19 @@ from . import run as run_one
 from . import study_of
 from .findings import GLANCE
 
-# What of a manifest is one task's alone.
+# Entries of a manifest that belong to a single task.
 OF_A_TASK = ("task", "words", "answer_form", "options", "registered")
-# Random sets that a set of heads is compared with.
+# The number of random sets that a set of heads is compared with.
 RANDOM_SETS = 20
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of a model in one of several tasks.
+    """The trials and options of one of several tasks.
 
     Attributes:
         trials: of the task.
-        options: those of a run, as `analyses.study.run` has them.
+        options: of its run, as in `analyses.study.run`.
     """
 
     trials: list[Trial]
@@ -74,17 +73,16 @@ class Asked:
 
 
 def run(folder: Path, model: Vlm, several: Mapping[str, Asked], anyway: bool = False) -> None:
-    """Run every task, and set them side by side.
+    """Run every task and compare them.
 
     Args:
-        folder: held by the caller (`rgb_circuit.files.locking.locked`).
-        several: name of a task → what is asked in it.
+        folder: locked by the caller (`rgb_circuit.files.locking.locked`).
+        several: name of a task → its trials and options.
         anyway: go on with a model that does not play one of them.
 
     Raises:
-        InputError: as `analyses.study.run`, of whatever task; before anything is measured where
-            that can be seen.
-        NotDrawn: when all else is written, figures or sections that could not be drawn.
+        InputError: as `analyses.study.run`, for any task; if possible before anything is measured.
+        NotDrawn: figures or sections that could not be drawn; all else is written first.
     """
     folders = {name: folder / part for name, part in folders_of(several).items()}
     check(folders, model, several, anyway)
@@ -94,13 +92,13 @@ def run(folder: Path, model: Vlm, several: Mapping[str, Asked], anyway: bool = F
     failed: dict[str, Exception] = {}
     for number, (name, asked) in enumerate(several.items(), 1):
         print(f"\n{name} ({number} of {len(several)} tasks)\n")
-        with opened(folders[name]) as own, locked(own), _of(name):
+        with opened(folders[name]) as own_folder, locked(own_folder), _of(name):
             try:
-                run_one(own, model, asked.trials, asked.options, anyway=anyway, called=name)
+                run_one(own_folder, model, asked.trials, asked.options, anyway=anyway, called=name)
             except NotDrawn as error:
                 failed |= {f"{name}: {what}": fault for what, fault in error.failed.items()}
-    found, left_out = _compared(store, model, several, folders)
-    _write(folder, model, found, left_out, failed)
+    comparison, left_out = _compared(store, model, several, folders)
+    _write(folder, model, comparison, left_out, failed)
     if failed:
         raise NotDrawn(failed, folder)
 
@@ -111,7 +109,7 @@ def holds_several(folder: str | Path) -> bool:
 
 
 def check_folder(folder: str | Path, several: bool) -> None:
-    """Refuse a folder with a run of one task for ``several``, and one with several for one."""
+    """Refuse a folder with the run of one task for ``several``, and a folder of several for one."""
     if not (Path(folder) / "manifest.json").is_file() or holds_several(folder) == several:
         return
     holds = "a run of one task" if several else "a run for each of several tasks"
@@ -122,8 +120,7 @@ def report(folder: Path) -> None:
     """Finish the run of each task in a folder of several, and write all pages again.
 
     Raises:
-        InputError: a folder of which the tasks were not set side by side yet, or as
-            `analyses.study.report`.
+        InputError: the folder's tasks have not been compared yet, or as `analyses.study.report`.
     """
     for task in read_manifest(folder)["tasks"]:
         report_one([folder / task["folder"]])
@@ -134,26 +131,25 @@ def report(folder: Path) -> None:
 def check(
     folders: Mapping[str, Path], model: Vlm, several: Mapping[str, Asked], anyway: bool
 ) -> None:
-    """Raise InputError for a task that `run` could not finish, as far as that is seen before
-    anything is measured but some answers.
+    """Raise InputError for a task that `run` could not finish, as far as a few answers can show.
 
     Args:
-        folders: name of a task → where its run is, or will be.
+        folders: name of a task → the folder of its run, which may not exist yet.
     """
     for name, asked in several.items():
         with _of(name):
             check_one(model, asked.trials, asked.options)
             if (folders[name] / "manifest.json").exists():
-                there = read_manifest(folders[name])
+                recorded = read_manifest(folders[name])
                 gone_on, trials = going_on(folders[name], model, asked.trials)
-                check_same(folders[name], there, manifest(gone_on, trials, asked.options))
+                check_same(folders[name], recorded, manifest(gone_on, trials, asked.options))
                 continue
             if study_of(asked.options, asked.trials, anyway).must_play:
                 _check_plays(model, asked.trials)
 
 
 def estimate(model: Vlm, several: Mapping[str, Asked]) -> None:
-    """Print what `run` would do of each task, and what setting them side by side takes."""
+    """Print what `run` would do for each task, and the cost of comparing them."""
     for number, (name, asked) in enumerate(several.items(), 1):
         print(f"\n{name} ({number} of {len(several)} tasks)\n")
         with _of(name):
@@ -166,12 +162,12 @@ def estimate(model: Vlm, several: Mapping[str, Asked]) -> None:
 
 
 def _cost_of_sets(model, trials, tasks):
-    """The plain forwards that sets of heads take at most on the trials of a task."""
+    """The number of plain forwards, at most, for the sets of heads on the trials of a task."""
     target, second = task_of(trials).corrupted, trials[len(trials) // 2 :]
     names = [str(index) for index in range((RANDOM_SETS + 1) * tasks)]
-    # No set begins below the first layer.
+    # Layer 0 costs most: no set begins below it.
     alone = {name: restored_alone(model, [(0, 0)], transfer.SOURCE, target) for name in names}
-    # A mean would be measured for this: a forward a trial, counted below.
+    # Zero stands for the mean, which takes a forward per trial (counted below).
     silent = {name: [Edit(0, 0, "zero")] for name in names}
     wanted = [
         PatchedEdits.of(second, alone, target),
@@ -181,7 +177,7 @@ def _cost_of_sets(model, trials, tasks):
 
 
 def folders_of(names: Mapping[str, object]) -> dict[str, str]:
-    """Name of a task → the folder of its run, inside the folder of all.
+    """Name of a task → the folder of its run, inside the common folder.
 
     Raises:
         InputError: two names that would share a folder.
@@ -189,7 +185,7 @@ def folders_of(names: Mapping[str, object]) -> dict[str, str]:
     folders = {name: re.sub(r"[^\w.-]+", "_", name).strip(".") or "_" for name in names}
     taken: dict[str, str] = {}
     for name, folder in folders.items():
-        # Some file systems do not tell capitals.
+        # Some file systems ignore case.
         other = taken.setdefault(folder.casefold(), name)
         if other != name:
             raise InputError(
@@ -201,7 +197,7 @@ def folders_of(names: Mapping[str, object]) -> dict[str, str]:
 
 @contextmanager
 def _of(name: str) -> Iterator[None]:
-    """Let an error say which task it is about."""
+    """Name the task in an error's message."""
     try:
         yield
     except InputError as error:
@@ -209,21 +205,21 @@ def _of(name: str) -> Iterator[None]:
 
 
 def _check_plays(model, trials):
-    """Refuse a task of which the first trials show that the model does not play it."""
-    some = trials[:GLANCE]
-    played = play(model, some, progress=False)
+    """Refuse a task if its first trials show that the model does not play it."""
+    first = trials[:GLANCE]
+    played = play(model, first, progress=False)
     if shown_not_to_play(played, task_of(trials)):
         right = played["correct"].dropna()
         raise NotApplicable(
             f"{model.name} answers {right.sum():.0f} of {len(right)} pictures of the first "
-            f"{len(some)} trials right, so nothing measured on it would say what a head does in "
+            f"{len(first)} trials right, so nothing measured on it would say what a head does in "
             "that; leave this task out, or go on all the same with --anyway"
         )
 
 
 def _manifest(model, several):
-    """The manifest of the folder of all: what shapes the numbers of every task, and which tasks
-    there are. What shapes a task's own stands in its folder."""
+    """The manifest of the common folder: what shapes the numbers of every task, and the names of
+    the tasks. What shapes a single task's numbers is in its own folder."""
     asked = next(iter(several.values()))
     whole = manifest(model, asked.trials, {})
     shared = {name: value for name, value in whole.items() if name not in OF_A_TASK}
@@ -233,8 +229,8 @@ def _manifest(model, several):
 
 
 def _compared(store: Store, model, several, folders):
-    """What the heads do in all tasks, None where nothing can be compared; and name of a task → why
-    it is left out."""
+    """What the heads do in all tasks (None if nothing can be compared), and name of a task → why it
+    is left out."""
     measured, left_out = {}, {}
     for name, asked in several.items():
         sample = _measured(folders[name], model, asked.trials)
@@ -250,20 +246,22 @@ def _compared(store: Store, model, several, folders):
 
 
 def _measured(folder, model, trials) -> transfer.Measured:
-    """What the run in a folder measured of every head."""
+    """A run's measurements of every head, from its folder."""
     _, trials = going_on(folder, model, trials)
     effects = read_frame(folder, "patch_heads", ["trial", "target", "patched_logit"])
-    # A run may leave trials out.
-    there = set(effects["trial"].astype(str))
+    # A run may have left trials out.
+    measured_trials = set(effects["trial"].astype(str))
     parts = {}
     if (folder / "roles.parquet").exists():
         table = read_frame(folder, "roles", ["layer", "head", "role"])
         parts = dict(zip(zip(table["layer"], table["head"]), table["role"]))
-    return transfer.Measured([trial for trial in trials if trial.name in there], effects, parts)
+    return transfer.Measured(
+        [trial for trial in trials if trial.name in measured_trials], effects, parts
+    )
 
 
 def _write(folder, model, found, left_out, failed):
-    """Frames, figure and page; and say what was found."""
+    """Write frames, figure and page, and print the findings."""
     reasons = pd.DataFrame(left_out.items(), columns=["task", "reason"], dtype=str)
     write_frame(reasons, folder, page.LEFT_OUT)
     for name in page.FRAMES:

@@ -1,5 +1,5 @@
-"""Loading a vision-language model, from a name or from memory, with the checks that it means what
-we assume."""
+"""Load a vision-language model, by name or from memory, and check that its internals behave as the
+analyses assume."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from .probe import PLAIN, probe
 from .processors import fitted
 
 SHIPPED = ("toy", "planted", "talker")
-# Those that were trained lie in folders; the planted one is made when it is loaded.
+# Trained models have a folder; the planted one is built at loading.
 TRAINED = ("toy", "talker")
 
-# Bytes of weights from which on loading takes long enough to be told about.
+# Above this many bytes of weights, loading takes long enough to announce.
 LARGE = 1e9
 
 
@@ -61,30 +61,28 @@ def load(
     """Load a vision-language model and check, on some pictures, that patching its heads means what
     it should.
 
-    What the processor lacks or has wrong and the model knows (patch size, feature strategy, class
-    token, image token) is filled in. What takes long is announced on standard error.
+    Settings that the processor lacks or has wrong (patch size, feature strategy, class token, image
+    token) are taken from the model. Slow steps are announced on standard error.
 
     Args:
         name: a shipped model (``"toy"``, ``"planted"``, ``"talker"``), a folder written by
             ``save_pretrained``, or a hub id such as ``"llava-hf/llava-1.5-7b-hf"``. Weights are
-            read from safetensors only and no code of the repository is run.
+            read from safetensors only, and no code from the repository is run.
         remote: True to run on the NDIF server of nnsight's configuration (``NDIF_HOST``,
             ``NDIF_API_KEY``), or a server's URL. Only the configuration and the processor are
             loaded here; number format and devices are the server's.
-        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over the GPUs
-            there are.
+        device_map: where the weights go, as in transformers; ``"auto"`` spreads them over all GPUs.
         dtype: number format; ``"auto"`` takes the checkpoint's own.
-        attn_implementation: ``"sdpa"`` or ``"eager"``. What transformers has no SDPA for, such as
-            Gemma 2, runs eager.
+        attn_implementation: ``"sdpa"`` or ``"eager"``. Models without SDPA in transformers, such as
+            Gemma 2, run eager.
         revision: of a hub repository.
         tiles: per side of the game's pictures, for a model that takes pictures of any size; 24 by
             default, or the nearest number that its processor does not resize.
 
     Raises:
-        InputError: no such model or none that can be reached, a model that does not see
-            pictures through image tokens, a checkpoint that is
-            not whole, a processor that cannot be made to fit, or a model whose internals do not
-            behave as the analyses need.
+        InputError: no such model or none that can be reached, a model that does not see pictures
+            through image tokens, an incomplete checkpoint, a processor that cannot be made to fit,
+            or a model whose internals do not behave as the analyses need.
         ServerError: the server cannot be reached, refuses the key, or does not serve the model.
 
     Examples:
@@ -107,7 +105,7 @@ def load(
         )
     name = _found(name)
     with _source(name) as source:
-        # Everything but the weights, so that what does not fit is refused before they are read.
+        # Everything but the weights, so that a bad model is refused before they are read.
         known = _described(name, source, dtype, revision, tiles)
         if attn_implementation == "sdpa" and not all(
             part._supports_sdpa
@@ -131,7 +129,7 @@ def load(
             )
             served = f"rgb_circuit/{name}" if name in SHIPPED else name
             server = Server.of(wrapped, served, remote)
-            # A server knows a model by what it was asked for, not by the commit that this was then.
+            # A server knows a model by the revision's name, not by the commit it stands for.
             return _checked(name, revision, wrapped, processor, *shown, server, known.found.commit)
         number = known.dtype
         size = weights_size(known.empty, number)
@@ -148,15 +146,15 @@ def load(
 
 @dataclass(frozen=True)
 class Described:
-    """A model as far as its configuration and its processor say it.
+    """A model as far as its configuration and processor describe it.
 
     Attributes:
-        name: a shipped model's, a folder's whole path, or a hub id.
+        name: of a shipped model, a folder's absolute path, or a hub id.
         found, config: its files, and its configuration.
         empty: the model without weights.
         processor: its processor, made to fit.
         layout, template: how pictures and questions are shown to it.
-        dtype: number format of its weights, as asked for or its own.
+        dtype: number format of its weights, as requested or the checkpoint's own.
     """
 
     name: str
@@ -176,7 +174,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Shape:
-    """How many heads a model has."""
+    """The number of a model's layers, and of heads per layer."""
 
     name: str
     n_layers: int
@@ -184,10 +182,10 @@ class Shape:
 
 
 def shape_of(name: str | os.PathLike, revision: str | None = None) -> Shape:
-    """The shape of a model, from its configuration alone; arguments as of `load`.
+    """The shape of a model, from its configuration alone; arguments as in `load`.
 
     Raises:
-        InputError: as `load`, of what is wrong with the configuration.
+        InputError: as `load`, for faults of the configuration.
     """
     name = _found(name)
     with _source(name) as source:
@@ -202,10 +200,10 @@ def described(
     revision: str | None,
     tiles: int | None,
 ) -> Described:
-    """What is known of a model before its weights are fetched or read; arguments as of `load`.
+    """Describe a model before its weights are fetched or read; arguments as in `load`.
 
     Raises:
-        InputError: as `load`, but for what is wrong with weights.
+        InputError: as `load`, except for faults of the weights.
     """
     _check_placement(device_map, dtype)
     name = _found(name)
@@ -214,22 +212,22 @@ def described(
 
 
 def _described(name, source, dtype, revision, tiles):
-    found = find(name, source, revision)
-    config = read_config(found)
+    checkpoint = find(name, source, revision)
+    config = read_config(checkpoint)
     empty = skeleton(name, config)
     check_language_model(empty, name)
-    processor = fitted(read_processor(found), empty, name)
+    processor = fitted(read_processor(checkpoint), empty, name)
     layout, template = _shown(name, empty, processor, tiles)
     number = (
         config.dtype or torch.float32
         if dtype == "auto"
         else getattr(torch, str(dtype).removeprefix("torch."))
     )
-    return Described(name, found, config, empty, processor, layout, template, number)
+    return Described(name, checkpoint, config, empty, processor, layout, template, number)
 
 
 def _check_placement(device_map, dtype):
-    """Refuse a number format that cannot be had, and a GPU that is not there."""
+    """Refuse an unknown number format, and a GPU that does not exist."""
     if str(dtype).removeprefix("torch.") not in ("auto", "float32", "float16", "bfloat16"):
         raise InputError(f"dtype is {dtype!r}; use 'auto', 'float32', 'float16' or 'bfloat16'")
     if (
@@ -245,16 +243,16 @@ def _check_placement(device_map, dtype):
 def wrap(
     module: PreTrainedModel, processor: ProcessorMixin, *, name: str, tiles: int | None = None
 ) -> Vlm:
-    """Like `load`, for a model that is in memory already; ``name`` is what figures call it.
+    """Like `load`, for a model that is already in memory; ``name`` labels it in figures.
 
-    Neither is changed: the model stays where it is, and the processor is copied before it is made
-    to fit. ``tiles`` is as in `load`.
+    Neither argument is changed: the model stays on its device, and the processor is copied before
+    it is made to fit. ``tiles`` is as in `load`.
 
     Raises:
-        InputError: a model of another kind, one that has adapters, is in training mode or
-            offloaded, on which somebody put hooks that change what it computes, or forwards or
-            attention of their own; a processor that cannot be made to fit; or a model whose
-            internals do not behave as the analyses need.
+        InputError: a model of another kind, one with adapters, in training mode or offloaded, one
+            with hooks that change its computation, or with a replaced forward or attention; a
+            processor that cannot be made to fit; or a model whose internals do not behave as the
+            analyses need.
 
     Examples:
         >>> from rgb_circuit.models.random import random_llava
@@ -271,12 +269,11 @@ def wrap(
 
 
 def _shown(name, module, processor, tiles):
-    """How pictures and questions are shown to a model: its `Layout`, and the template of its
-    conversation."""
+    """How pictures and questions are shown to a model: its `Layout` and its chat template."""
     template = template_of(name, module.config, processor)
-    asked = prompt(EXAMPLE_QUESTION, template)
+    text = prompt(EXAMPLE_QUESTION, template)
     try:
-        shown = asked.replace("<image>", processor.image_token)
+        shown = text.replace("<image>", processor.image_token)
         layout = layout_of(name, module, processor, shown, tiles)
     except InputError:
         raise
@@ -286,19 +283,19 @@ def _shown(name, module, processor, tiles):
             f"with the game's question ({first_line(error)}); give one that takes text=[prompt] "
             "and images=[[picture]]"
         ) from error
-    ids = read_ids(name, module, processor, layout, asked)
-    say_unknown(name, processor.tokenizer, {asked: ids})
+    ids = read_ids(name, module, processor, layout, text)
+    say_unknown(name, processor.tokenizer, {text: ids})
     return layout, template
 
 
 def weights_size(module: torch.nn.Module, number: torch.dtype) -> int:
-    """The bytes that a model's weights take in a number format, whether they are loaded or not."""
+    """The size in bytes of a model's weights in a number format, loaded or not."""
     return sum(weights.numel() for weights in module.parameters()) * number.itemsize
 
 
 def _wrapped(module, processor):
-    # Else transformers moves it to the first GPU; where accelerate has placed the parts it may not
-    # be told.
+    # Without a device, transformers moves the model to the first GPU; with one, it refuses a model
+    # that accelerate has placed.
     stays = {} if getattr(module, "hf_device_map", None) else {"device": module.device}
     return TransformersModel(module, task="image-text-to-text", processor=processor, **stays)
 
@@ -307,9 +304,9 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
     heads = _heads(wrapped._module.config, name)
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
         _say("checking on some pictures that patching its heads means what it should …")
-    asked = prompt(EXAMPLE_QUESTION, template)
+    text = prompt(EXAMPLE_QUESTION, template)
     probed = probe(
-        wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, asked, server, name
+        wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, text, server, name
     )
     forms = preferred(processor.tokenizer, *probed["likeliest"])
     return Vlm(
@@ -324,7 +321,7 @@ def _checked(name, revision, wrapped, processor, layout, template, server=None, 
         ahead=probed["ahead"],
         softcap=probed["softcap"],
         rounding=probed["rounding"],
-        forms={asked: forms},
+        forms={text: forms},
         server=server,
         commit=commit,
         as_wrapped=None if server else as_it_is(wrapped._module),
@@ -341,8 +338,8 @@ def _heads(config, name):
             n_layers=text.num_hidden_layers,
             n_heads=heads,
             n_kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-            # What a head writes is as wide as its values, which latent attention (DeepSeek) makes
-            # of another width than queries and keys.
+            # A head's output has the width of its values; in latent attention (DeepSeek) that
+            # differs from the width of queries and keys.
             d_head=getattr(text, "v_head_dim", None)
             or getattr(text, "head_dim", None)
             or text.hidden_size // heads,
@@ -356,8 +353,8 @@ def _heads(config, name):
 
 
 def _found(name) -> str:
-    """A shipped model's name, a folder's whole path, or a hub id; what can be none is refused
-    here."""
+    """A shipped model's name, a folder's absolute path, or a hub id; refuses a name that can be
+    none of these."""
     if not isinstance(name, (str, os.PathLike)):
         raise InputError(
             f"name is {name!r}; give a shipped model ({', '.join(SHIPPED)}), a folder or a hub id"
@@ -367,7 +364,7 @@ def _found(name) -> str:
         return name
     path = Path(name).expanduser()
     if path.is_dir():
-        # The same from wherever a later process starts.
+        # An absolute path holds in any working directory of a later process.
         return str(path.resolve())
     if path.is_file():
         raise InputError(

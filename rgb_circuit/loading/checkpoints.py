@@ -1,6 +1,6 @@
-"""A checkpoint as it is found in a folder or on the hub: what it holds, or what is wrong with it.
+"""A checkpoint in a folder or on the hub: its contents, or what is wrong with it.
 
-Weights are read from safetensors only, all of them and no others, and no code of a repository is
+Weights are read from safetensors only, all of them and no others, and no code from a repository is
 run.
 """
 
@@ -51,7 +51,7 @@ from ..processor_parts import read_processor as processor_beside
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
 
-# Left over in files of all ages, and read by nothing: tables that are computed anew, and a vision
+# Leftovers in many checkpoints that no model reads: tables that are computed anew, and the vision
 # tower's own head.
 HARMLESS = re.compile(
     r"rotary_emb\.inv_freq$|position_ids$|(^|\.)vision_tower\.(vision_model\.)?head\."
@@ -63,13 +63,13 @@ class Checkpoint:
     """Where the files of a model are.
 
     Attributes:
-        name: what messages call it.
+        name: for messages.
         source: a folder, or a hub id.
-        revision: of a hub repository, as asked for: branch, tag or commit; None for its main
+        revision: of a hub repository, as requested: branch, tag or commit; None for its main
             branch.
-        config: its config.json; None where there is none.
-        commit: of a hub repository: what the revision was when it was looked up; None for a folder.
-        offline: of a hub repository: only files that were downloaded before can be had.
+        config: its config.json; None if it has none.
+        commit: of a hub repository: the revision's commit at look-up; None for a folder.
+        offline: of a hub repository: only files that were downloaded before are available.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Checkpoint:
 
     @property
     def place(self) -> dict:
-        """What ``from_pretrained`` is given beside the source: one commit for all files."""
+        """Arguments of ``from_pretrained`` in addition to the source: one commit for all files."""
         return (
             {}
             if self.commit is None
@@ -93,8 +93,7 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
     """Look a model up in its folder or on the hub.
 
     Raises:
-        InputError: nothing that can be reached or read there, or files of which only Git LFS's
-            pointers are.
+        InputError: nothing there can be reached or read, or a file is only a Git LFS pointer.
     """
     if Path(source).is_dir():
         check_fetched(source, name)
@@ -103,8 +102,7 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
     offline, trouble = constants.HF_HUB_OFFLINE, None
     try:
         if not offline:
-            # Asks once, where a download would try for half a minute to reach a hub that cannot be
-            # reached.
+            # Ask once; a download would retry an unreachable hub for half a minute.
             get_hf_file_metadata(hf_hub_url(source, "config.json", revision=revision))
     except EntryNotFoundError:
         return Checkpoint(name, source, revision, None)
@@ -119,7 +117,7 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
             hf_hub_download(source, "config.json", revision=revision, local_files_only=offline)
         )
     except FOREIGN as error:
-        # Not on this machine either: what keeps the hub from giving it is what to say.
+        # Not in the cache either: report why the hub failed.
         trouble = trouble or error
         raise InputError(
             _unreachable(name, revision, trouble) or _unasked(name, trouble)
@@ -128,8 +126,8 @@ def find(name: str, source: str, revision: str | None) -> Checkpoint:
 
 
 def check_fetched(folder: str | Path, name: str) -> None:
-    """Raise InputError if Git LFS left files of a folder to be fetched later: each is then a few
-    lines of text that stand for it."""
+    """Raise InputError if files of a folder are still Git LFS pointers, a few lines of text
+    each."""
     files = sorted(path for path in Path(folder).iterdir() if path.is_file())
     pointers = [path.name for path in files if is_pointer(path)]
     if pointers:
@@ -143,8 +141,8 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
     """The configuration of a vision-language model.
 
     Raises:
-        InputError: adapters, none, one that cannot be read, or one of a model that does not look at
-            pictures through image tokens.
+        InputError: adapters, a missing or unreadable configuration, or one of a model that does not
+            see pictures through image tokens.
     """
     name, path = found.name, found.config
     if _exists(found, "adapter_config.json", unknown=False):
@@ -159,15 +157,17 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
             f"save_pretrained, or a hub id such as {EXAMPLE}"
         )
     try:
-        said = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
             f"cannot read config.json of {name!r} ({first_line(error)}); {AGAIN}"
         ) from error
-    kind = said.get("model_type") if isinstance(said, dict) else None
-    if isinstance(said, dict) and {"mm_vision_tower", "mm_projector_type", "mm_hidden_size"} & set(
-        said
-    ):
+    kind = content.get("model_type") if isinstance(content, dict) else None
+    if isinstance(content, dict) and {
+        "mm_vision_tower",
+        "mm_projector_type",
+        "mm_hidden_size",
+    } & set(content):
         raise InputError(
             f"{name!r} is in the layout of the original LLaVA repositories, which transformers "
             f"does not read; take the checkpoint converted for transformers (llava-hf/..., such as "
@@ -197,10 +197,10 @@ def read_config(found: Checkpoint) -> PreTrainedConfig:
 
 
 def read_processor(found: Checkpoint) -> ProcessorMixin:
-    """The processor beside a model, as it is found.
+    """The processor of a checkpoint, unchanged.
 
     Raises:
-        InputError: there is none, or none that can be read here.
+        InputError: it is missing or cannot be read here.
     """
     name = found.name
     try:
@@ -222,11 +222,10 @@ def skeleton(name: str, config: PreTrainedConfig) -> PreTrainedModel:
     second.
 
     Raises:
-        InputError: transformers cannot build it on that language model or vision tower.
+        InputError: transformers cannot build it with that language model or vision tower.
     """
     try:
-        # What attention the checkpoint asks for need not be installed, and every model has this
-        # one.
+        # The checkpoint's attention may not be installed; every model has eager.
         config._attn_implementation = "eager"
         with _quiet(), torch.device("meta"):
             return MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config)
@@ -251,8 +250,8 @@ def read_weights(found: Checkpoint, config: PreTrainedConfig, **options) -> PreT
         options: ``device_map``, ``dtype`` and ``attn_implementation`` as in transformers.
 
     Raises:
-        InputError: no safetensors, files that cannot be read, tensors that are missing, left over
-            or of another shape, or no room for them.
+        InputError: no safetensors, unreadable files, tensors that are missing, left over or of
+            another shape, or too little memory.
     """
     _check_files(found)
     try:
@@ -261,7 +260,7 @@ def read_weights(found: Checkpoint, config: PreTrainedConfig, **options) -> PreT
                 found.source,
                 **found.place,
                 use_safetensors=True,
-                # What does not fit is refused in our words.
+                # `_check_complete` refuses mismatched sizes in our words.
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
                 **options,
@@ -274,17 +273,17 @@ def read_weights(found: Checkpoint, config: PreTrainedConfig, **options) -> PreT
 
 
 def _say_unquantised(name, config, module):
-    """Warn if a configuration says that weights are quantised, and transformers loads them as if
-    they were not: it does not know the method, or has no kernel for it here."""
-    given = [
+    """Warn if the configuration says that weights are quantised, but transformers loads them as if
+    they were not: the method is unknown to it, or has no kernel here."""
+    claims = [
         part.quantization_config
         for part in (config, config.text_config)
         if getattr(part, "quantization_config", None)
     ]
-    if given and getattr(module, "hf_quantizer", None) is None:
+    if claims and getattr(module, "hf_quantizer", None) is None:
         warnings.warn(
             f"config.json of {name!r} says that its weights are quantised "
-            f"({given[0].get('quant_method')!r}), but transformers applies no such quantisation "
+            f"({claims[0].get('quant_method')!r}), but transformers applies no such quantisation "
             f"here, so it runs on plain weights in {str(module.dtype).removeprefix('torch.')}, "
             "which may give other numbers than where it is quantised",
             stacklevel=3,
@@ -303,11 +302,11 @@ def _unread(found, error, options):
             "give dtype='bfloat16', device_map='cpu', or remote=True to leave it on a server"
         )
     if isinstance(error, StrictDataclassError):
-        # Its first line does not say what is wrong.
-        said = " ".join(str(error).split()).rstrip(".")
+        # The first line of this error does not say what is wrong.
+        message = " ".join(str(error).split()).rstrip(".")
         return (
             f"transformers refuses the configuration of {name!r} with attn_implementation="
-            f"{options['attn_implementation']!r} ({said}); mend its config.json, or give the "
+            f"{options['attn_implementation']!r} ({message}); mend its config.json, or give the "
             "other of 'sdpa' and 'eager'"
         )
     if isinstance(error, ImportError):
@@ -346,7 +345,7 @@ def _check_files(found):
 
 
 def _exists(found, file, unknown):
-    """Whether a checkpoint has a file; ``unknown`` where the hub does not say."""
+    """Whether a checkpoint has a file; ``unknown`` if the hub does not say."""
     if Path(found.source).is_dir():
         return Path(found.source, file).exists()
     revision = found.commit or found.revision
@@ -363,19 +362,19 @@ def _exists(found, file, unknown):
 
 
 def _check_complete(name, report):
-    """Refuse weights that were not in the files, or are in them and not in the model."""
+    """Refuse a checkpoint whose tensors differ from the model's in name or shape."""
     missing = sorted(report["missing_keys"])
     left_over = sorted(key for key in report["unexpected_keys"] if not HARMLESS.search(key))
-    other = sorted(
-        f"{key} ({_sizes(there)} in the file, {_sizes(here)} in the model)"
-        for key, there, here in report["mismatched_keys"]
+    mismatched = sorted(
+        f"{key} ({_sizes(in_file)} in the file, {_sizes(here)} in the model)"
+        for key, in_file, here in report["mismatched_keys"]
     )
     reasons = [
         f"{len(keys)} {'tensor is' if len(keys) == 1 else 'tensors are'} {what} ({_few(keys)})"
         for keys, what in (
             (missing, "missing"),
             (left_over, "left over"),
-            (other, "of another shape"),
+            (mismatched, "of another shape"),
         )
         if keys
     ]
@@ -402,8 +401,7 @@ def _sizes(shape):
 
 
 def _unreachable(name, revision, error):
-    """What is wrong between here and the hub, and what to do; None where an error is about
-    something else."""
+    """What is wrong between this machine and the hub, and what to do; None for other errors."""
     causes = list(_chain(error))
 
     def among(*kinds):
@@ -441,13 +439,12 @@ def _unreachable(name, revision, error):
 
 
 def _is_interruption(error):
-    """Whether the hub was not asked or did not answer, so that what was downloaded before may
-    do."""
+    """Whether the hub was not asked or did not answer, so that earlier downloads may serve."""
     causes = list(_chain(error))
     for cause in causes:
         if isinstance(cause, HfHubHTTPError):
             return cause.response.status_code >= 500 or cause.response.status_code == 429
-    # The client's own errors of a connection are of another package in every other version.
+    # The hub client's connection errors come from different packages in different versions.
     return any(
         isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError))
         or type(cause).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore")
@@ -483,7 +480,7 @@ def _chain(error):
 
 
 def _said(error):
-    """What another package's error says, in a line without its full stop."""
+    """The message of another package's error, in one line without its full stop."""
     said = first_line(error)
     if isinstance(error, KeyError):
         said = f"no {said}"
@@ -492,7 +489,7 @@ def _said(error):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' report on what does not fit: that is refused in a sentence, or
+    """Silence transformers' report on mismatches: we refuse them in a sentence, or they are
     harmless."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()

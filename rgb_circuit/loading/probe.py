@@ -1,8 +1,7 @@
-"""What a model does with pictures of tiles and a question about them, before anything is believed
-of it.
+"""Probe a model with pictures of tiles and a question about them, before trusting any measurement.
 
-Are its heads slices of ``o_proj``'s input, its logits ``lm_head`` of its final norm, and can a
-forward go on from another's cache?
+Are its heads slices of ``o_proj``'s input? Are its logits ``lm_head`` of its final norm? Can a
+forward resume from another's cache?
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from ..remote.server import Server
 
-# Colours of the board and of the tile on it that differs.
+# Colours of the board and of its one different tile.
 BOARD, TILE = (0, 0, 255), (255, 0, 0)
 
 PLAIN = "docs/families.md says what a language model must be for that"
@@ -47,7 +46,7 @@ def probe(
     server: Server | None,
     name: str,
 ) -> dict:
-    """What `programs.probed` finds on pictures of tiles, wherever the model is; checked.
+    """Run `programs.probed` on pictures of tiles, here or on a server, and check its results.
 
     Args:
         heads: (number of heads, d_head).
@@ -57,7 +56,7 @@ def probe(
         ``likeliest, dtype, softcap, rounding`` of `programs.probed`, and ``ahead`` of `Vlm`.
 
     Raises:
-        InputError: a model that cannot be analysed, with the reason.
+        InputError: the model cannot be analysed, with the reason.
         ServerError: as `execute.execute`.
     """
     rows, columns = layout.grid
@@ -69,7 +68,7 @@ def probe(
         (rows - 1, columns - 1),
     ]
     tiles = [{}, *({place: TILE} for place in dict.fromkeys(places))]
-    boards = [draw(BOARD, some, rows, layout.tile_px, margin=layout.margin) for some in tiles]
+    boards = [draw(BOARD, colors, rows, layout.tile_px, margin=layout.margin) for colors in tiles]
     inputs = inputs_of(processor, layout, [asked], boards[1:2])
     image = (
         (inputs["input_ids"][0] == wrapped._module.config.image_token_id)
@@ -90,7 +89,7 @@ def probe(
         except InputError:
             raise
         except (*FOREIGN, SourceNotAvailable, OutOfOrderError) as error:
-            # The model's own code, called in another way than in a plain forward.
+            # The model's own code failed, called otherwise than in a plain forward.
             raise InputError(
                 f"{name!r} cannot be analysed: its forward fails where it is run in parts "
                 f"({first_line(error)}); {_way_out(error, PLAIN)}"
@@ -98,10 +97,9 @@ def probe(
     _check(probed, heads, server, name)
     wanted = [row * columns + column for row, column in dict.fromkeys(places)]
     if misplaced := [
-        place for place, found in zip(wanted, probed["moved"]) if found != [place] * len(views)
+        place for place, changed in zip(wanted, probed["moved"]) if changed != [place] * len(views)
     ]:
-        # A trained tower may put what it finds into other tokens than its own, so this does not
-        # refuse.
+        # Warn only: a trained tower may write what it sees in a patch into other tokens.
         warnings.warn(
             f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of "
             f"{name!r} more than their own, so what is "
@@ -118,14 +116,14 @@ def probe(
 
 
 def _check_untouched(board, inputs, name):
-    """Refuse a processor that resamples a picture of the size that it was said to show as it is."""
+    """Refuse a processor that resamples a picture whose size it should leave unchanged."""
     if "pixel_values" not in inputs:
         raise InputError(
             f"the processor of {name!r} makes no pixel_values of a picture, but "
             f"{', '.join(inputs)}; give one that does, such as LlavaProcessor"
         )
     shown = torch.unique(inputs["pixel_values"].float().round(decimals=4))
-    # Two colours in three channels, and the value of padding.
+    # At most: two colours in three channels, and the value of padding.
     if len(shown) > 7:
         raise InputError(
             f"the processor of {name!r} makes {len(shown)} different values of a picture of "
@@ -136,7 +134,7 @@ def _check_untouched(board, inputs, name):
 
 
 def _ahead(furthest, image):
-    """Which tokens attend to later ones; ``furthest``: the last position that each attends to."""
+    """Which tokens attend to later ones; ``furthest`` is the last position that each attends to."""
     looking = [place for place, far in enumerate(furthest) if far > place]
     if not looking:
         return "none"
@@ -145,8 +143,8 @@ def _ahead(furthest, image):
 
 
 def _bare(wrapped, inputs, name):
-    """Logits at [end] of the forward outside of any trace, (vocabulary,); parts must run once, in
-    order."""
+    """Logits at [end] of a forward outside any trace, (vocabulary,); refuses a model whose parts do
+    not run once each, in order."""
     text = language_model(wrapped)._module
     expected = [*(layer.self_attn.o_proj for layer in text.layers), text.norm]
     ran = []
@@ -200,10 +198,10 @@ def _check(probed, heads, server, name):
             f"o_proj reads {sorted(set(probed['widths']))} numbers per position, not {heads[0]} "
             f"heads × {heads[1]}"
         )
-    # Written so that a number which is none is refused too.
+    # `not <=` instead of `>`, so that NaN is refused too.
     if not probed["traced"] <= 2e-3:
         refuse("its logits inside a trace differ from the bare forward", "traced")
-    # The same product twice, so that in float32 even a weak cap shows.
+    # Both sides compute the same product, so in float32 even a weak cap shows.
     if not probed["unembedded"] <= (1e-4 if probed["dtype"] == "float32" else 2e-3):
         refuse(
             "its logits are not lm_head of what its final norm returns, as with a soft cap or a "

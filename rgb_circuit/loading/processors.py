@@ -1,10 +1,10 @@
-"""Making a processor fit its model: an image token for every feature of a picture, and pictures of
-its size.
+"""Make a processor fit its model: one image token per feature of a picture, and pictures of the
+right size.
 
-What a LLaVA processor needs to know (patch size, strategy, class token, image token) follows from
-the model, and repositories of all ages lack it or have it wrong: it is filled in. How pictures are
-resized, cropped and padded does not follow; where the vision tower would get a picture of another
-size than it takes, the processor is refused.
+Some settings of a LLaVA processor (patch size, strategy, class token, image token) follow from the
+model. Many repositories lack them or have them wrong, so they are filled in. Resizing, cropping and
+padding do not follow from the model: if the vision tower would get a picture of a wrong size, the
+processor is refused.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ IMAGE = "<image>"
 
 
 def fitted(processor: ProcessorMixin, module: PreTrainedModel, name: str) -> ProcessorMixin:
-    """A copy of a processor that fits a model. Those of other families than LLaVA know by
-    themselves what is filled in here.
+    """A copy of a processor that fits a model. Only processors of LLaVA need changes.
 
     Args:
         module: with weights, or on the meta device.
 
     Raises:
-        InputError: what is no processor of pictures and words; of a LLaVA, pictures of another size
-            than the vision tower takes; a vision tower whose features are no square of patches with
-            at most one class token; a strategy that drops a patch; an image token that tokenizer
-            and model do not share.
+        InputError: not a processor of pictures and words; for a LLaVA: pictures of another size
+            than the vision tower takes, a vision tower whose features are not a square of patches
+            with at most one class token, a strategy that drops a patch, or an image token that
+            tokenizer and model do not share.
     """
     if not all(
         hasattr(processor, part) for part in ("image_processor", "tokenizer", "image_token")
@@ -88,7 +87,7 @@ def check_vision_tower(config: PreTrainedConfig, name: str) -> None:
 
 
 def _pixels(processor, side, name):
-    """What the vision tower gets of a picture of its own size, (1, 3, side, side)."""
+    """The vision tower's input for a picture of its own size, (1, 3, side, side)."""
     reads = processor.image_processor
     if trouble := _trouble(reads, side, name, {}):
         raise InputError(
@@ -99,8 +98,7 @@ def _pixels(processor, side, name):
 
 
 def _trouble(reads, side, name, settings):
-    """What an image processor does wrong with pictures of some sizes; None where the tower takes
-    them."""
+    """What an image processor does wrong with pictures of several sizes; None if nothing."""
     for width, height in ((side, side), (3 * side, 2 * side), (side // 3 + 1, side // 2 + 1)):
         pixels = _shown(reads, _noise(width, height), name, settings)
         if pixels.shape != (1, 3, side, side):
@@ -110,21 +108,23 @@ def _trouble(reads, side, name, settings):
                 else f"{tuple(pixels.shape)} numbers"
             )
             return f"makes {shape} of a picture of {width} × {height} px"
-    own = _noise(side, side)
-    untouched = _shown(reads, own, name, settings | {"do_resize": False, "do_center_crop": False})
-    if not torch.equal(_shown(reads, own, name, settings), untouched):
+    right_size = _noise(side, side)
+    untouched = _shown(
+        reads, right_size, name, settings | {"do_resize": False, "do_center_crop": False}
+    )
+    if not torch.equal(_shown(reads, right_size, name, settings), untouched):
         return f"resizes or crops even a picture of {side} × {side} px"
     return None
 
 
 def _noise(width, height):
-    """A picture in which no pixel can be left out unnoticed."""
+    """A picture of noise, so that any change to a pixel shows."""
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
 def _shown(reads, picture, name, settings):
-    """The numbers that an image processor makes of a picture."""
+    """An image processor's pixel values for a picture."""
     try:
         return reads(picture, return_tensors="pt", **settings)["pixel_values"]
     except FOREIGN as error:
@@ -136,7 +136,7 @@ def _shown(reads, picture, name, settings):
 
 
 def _advice(reads, side, name):
-    """The fewest settings with which every picture comes out right, tried one after the other."""
+    """Advice: the smallest change of settings that makes every picture come out right."""
     square = {"height": side, "width": side}
     exact, shortest, crop = (
         {"size": square},
@@ -170,7 +170,7 @@ def _advice(reads, side, name):
 
 
 def _plain(value):
-    """A setting as its file has it."""
+    """A setting in the form of its file."""
     return (
         {key: edge for key, edge in dict(value).items() if edge is not None}
         if hasattr(value, "items")
@@ -182,7 +182,7 @@ def _plain(value):
 def _features(module, pixels, strategy, name):
     """How many features the model makes of a picture."""
     try:
-        found = module.get_image_features(
+        output = module.get_image_features(
             pixel_values=pixels.to(module.device),
             vision_feature_select_strategy=strategy,
             return_dict=True,
@@ -193,7 +193,7 @@ def _features(module, pixels, strategy, name):
             f"the vision tower of {name!r} ({module.config.vision_config.model_type}) fails on a "
             f"picture ({first_line(error)}); {way_out}"
         ) from error
-    return sum(len(features) for features in found.pooler_output)
+    return sum(len(features) for features in output.pooler_output)
 
 
 def _class_tokens(made, strategy, vision, name):
@@ -211,26 +211,26 @@ def _class_tokens(made, strategy, vision, name):
 
 
 def _set_image_token(processor, config, name):
-    """Make ``IMAGE`` the token that the model puts the picture's features at."""
+    """Make ``IMAGE`` the token that the model replaces by the picture's features."""
     tokenizer, wanted = processor.tokenizer, config.image_token_id
     if _token(tokenizer) is None and wanted == len(tokenizer):
         tokenizer.add_tokens(
             [AddedToken(IMAGE, special=True, normalized=False)], special_tokens=True
         )
-    found = _token(tokenizer)
-    if found != wanted:
-        there = (
-            f"is token {found} of its tokenizer"
-            if found is not None
+    own_id = _token(tokenizer)
+    if own_id != wanted:
+        state = (
+            f"is token {own_id} of its tokenizer"
+            if own_id is not None
             else "is no token of its tokenizer"
         )
         fix = (
-            f"set image_token_id = {found} in"
-            if found is not None
+            f"set image_token_id = {own_id} in"
+            if own_id is not None
             else "add it as a special token and set its id in"
         )
         raise InputError(
-            f"{IMAGE!r}, which stands for the picture in prompts, {there}, but {name!r} puts "
+            f"{IMAGE!r}, which stands for the picture in prompts, {state}, but {name!r} puts "
             f"pictures at token {wanted} (image_token_id); {fix} the model's configuration, unless "
             "the tokenizer is another model's"
         )

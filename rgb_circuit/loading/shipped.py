@@ -1,9 +1,8 @@
-"""Which of the shipped models is asked where nobody names one: the toy where it knows the words,
-else the talker.
+"""The shipped model to use if the user names none: the toy if it knows the words, else the talker.
 
-A model knows a word where its tokenizer has tokens for all of it, in one of the forms in which
-answers are written. It knows a task where it knows all words of the questions and of the answers
-that are the same in all trials, and of those that are drawn as many as a trial draws.
+A model knows a word if its tokenizer has tokens for all of it, in one of the forms in which answers
+are written. It knows a task if it knows all words of the questions, all answers that every trial
+has, and as many of the drawn answers as a trial draws.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class WordsNeeded:
-    """The words that a model must know to be asked something.
+    """The words that a model must know for a task or for some trials.
 
     Attributes:
-        what: is asked, for messages.
-        questions: that are asked.
-        answers: every one of which is read.
-        drawn: answers of which trials draw some.
+        what: the name of the task, for messages.
+        questions: all questions.
+        answers: the model must know every one.
+        drawn: answers from which trials draw.
         least: how many of ``drawn`` a trial draws.
     """
 
@@ -48,40 +47,48 @@ class WordsNeeded:
 
     @classmethod
     def of_task(cls, task: Task, template: str = PLAIN) -> WordsNeeded:
-        """Those of a task that draws its trials.
+        """The words of a task that draws its trials.
 
         Args:
-            template: the way in which it is asked.
+            template: the wording of the task's question.
 
         Raises:
             InputError: a template that the task does not have.
         """
-        asked = task.asked_by(template)
-        words = WordsAsked.of(asked, "", asked.vocabulary)
-        said = asked.templates[template].words if template in asked.templates else ()
-        return cls(asked.name, asked.questions, (*words.taken, *said), words.words, words.least)
+        asked_task = task.asked_by(template)
+        words = WordsAsked.of(asked_task, "", asked_task.vocabulary)
+        template_words = (
+            asked_task.templates[template].words if template in asked_task.templates else ()
+        )
+        return cls(
+            asked_task.name,
+            asked_task.questions,
+            (*words.taken, *template_words),
+            words.words,
+            words.least,
+        )
 
     @classmethod
     def of_trials(cls, trials: Sequence[Trial], what: str) -> WordsNeeded:
-        """Those of trials that are given."""
-        asked = {trial.asked(condition) for trial in trials for condition in trial.images}
+        """The words of given trials."""
+        questions = {trial.asked(condition) for trial in trials for condition in trial.images}
         answers = {word for trial in trials for word in trial.answers.values()}
-        return cls(what, tuple(sorted(asked)), tuple(sorted(answers)))
+        return cls(what, tuple(sorted(questions)), tuple(sorted(answers)))
 
 
 def shipped_for(needed: Iterable[WordsNeeded]) -> tuple[str, str]:
-    """The shipped model that is asked all of this, and what to tell a user about that; empty where
-    it is the toy and knows all words.
+    """The shipped model for all of these words, and a notice for the user; empty if the toy knows
+    all words.
 
-    Where no shipped model knows all words of the questions, it is the first that knows those of
-    the answers, as a model that somebody names is asked too.
+    If no shipped model knows all words of the questions, take the first that knows the answers: a
+    model that the user names need not know the questions' words either.
 
     Raises:
         InputError: no shipped model knows the words of the answers.
     """
     needed = tuple(needed)
-    unread = {name: [word for one in needed for word in _unread(name, one)] for name in TRAINED}
-    unsaid = {name: [word for one in needed for word in _unsaid(name, one)] for name in TRAINED}
+    unread = {name: [word for need in needed for word in _unread(name, need)] for name in TRAINED}
+    unsaid = {name: [word for need in needed for word in _unsaid(name, need)] for name in TRAINED}
     lacks = {
         name: f"{name} does not know {_some([*unread[name], *unsaid[name]])}" for name in TRAINED
     }
@@ -89,25 +96,25 @@ def shipped_for(needed: Iterable[WordsNeeded]) -> tuple[str, str]:
     for name in TRAINED:
         if not unread[name] and not unsaid[name]:
             return name, "" if name == first else f"Model: {name}, since {lacks[first]}."
-    every = "; ".join(lacks.values())
+    why = "; ".join(lacks.values())
     for name in TRAINED:
         if not unsaid[name]:
-            return name, f"Model: {name}; name another with --model, since {every}."
+            return name, f"Model: {name}; name another with --model, since {why}."
     raise InputError(
-        f"no shipped model can be asked {', '.join(one.what for one in needed)}: {every}; name one "
+        f"no shipped model can be asked {', '.join(need.what for need in needed)}: {why}; name one "
         "that can with --model, such as a folder or a hub id"
     )
 
 
 def _some(words):
-    """The first few different words, for a message; marks, only where there is nothing else."""
+    """The first few distinct words, for a message; punctuation only if there is nothing else."""
     words = list(dict.fromkeys(words))
     named = [word for word in words if word.isalnum()] or words
     return ", ".join(map(repr, named[:NAMED])) + (", …" if len(named) > NAMED else "")
 
 
 def _unread(name: str, needed: WordsNeeded) -> list[str]:
-    """The words of questions that a model reads as unknown."""
+    """The words in the questions that a model does not know."""
     return [word for text in needed.questions for word in _unknown(name, text)]
 
 
@@ -124,7 +131,7 @@ def _says(name, word):
 
 
 def _unknown(name: str, text: str) -> list[str]:
-    """What of a text a model has no token for."""
+    """The parts of a text for which a model has no token."""
     tokenizer = _tokenizer(name)
     made = tokenizer.encode(text, add_special_tokens=False)
     unknown = tokenizer.token_to_id("<unk>")

@@ -1,11 +1,11 @@
-"""A model as far as its configuration and its processor say it, and how long its forward would take
-here: no weights are fetched or read.
+"""A model as far as its configuration and processor describe it, and the time of its forward on
+this machine. No weights are fetched or read.
 
-1. `sketch` looks a model up as `rgb_circuit.load` does, and stops before the weights. What only
-   they say is left open: which form of an answer the model prefers (the first that can be written
-   is taken), and whether image tokens attend to later ones (none is taken to).
-2. `forward_seconds` times the same model filled with one number. A large one is built with one
-   layer of its language model and with `DEEPER`, and what a layer takes goes on to all of them.
+1. `sketch` looks a model up as `rgb_circuit.load` does, and stops before the weights. Two facts
+   need weights and are assumed: the model prefers the first form of an answer that can be written,
+   and no image token attends to later ones.
+2. `forward_seconds` times the same model filled with one number. A large model is built twice, with
+   one layer of its language model and with `DEEPER`; the time per layer is extrapolated.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from ..prompts.inputs import inputs_of
 from ..vlm import Vlm
 from . import LARGE, described, weights_size
 
-# Layers of the language model of the second, deeper one of two shallow models.
+# Language-model layers of the deeper of the two shallow models.
 DEEPER = 3
 
 
 @dataclass(frozen=True)
 class Unloaded:
-    """What stands in a `Vlm` for an nnsight model whose weights are not loaded.
+    """A stand-in, in a `Vlm`, for an nnsight model whose weights are not loaded.
 
     Attributes:
-        device: where they would go.
+        device: where the weights would go.
     """
 
     _module: PreTrainedModel
@@ -51,7 +51,7 @@ class Unloaded:
 
 
 class _AnyForm(dict):
-    """The forms of answers after any prompt: all, the likeliest of them unknown."""
+    """The forms of answers after any prompt: all of them, since the likeliest is unknown."""
 
     def __contains__(self, prompt):
         return True
@@ -68,11 +68,11 @@ def sketch(
     revision: str | None = None,
     tiles: int | None = None,
 ) -> Vlm:
-    """A model that can be asked what it would be shown and what that would cost, and nothing that
-    takes a forward; arguments as of `rgb_circuit.load`.
+    """A model without weights, for prompts, layouts and costs, but not for forwards; arguments as
+    in `rgb_circuit.load`.
 
     Raises:
-        InputError: as `rgb_circuit.load`, but for what is wrong with weights.
+        InputError: as `rgb_circuit.load`, except for faults of the weights.
     """
     known = described(name, device_map, dtype, revision, tiles)
     return Vlm(
@@ -91,8 +91,8 @@ def sketch(
 
 
 def forward_seconds(model: Vlm) -> float | None:
-    """How long a plain forward of a `sketch` would take here; None where the model cannot be built
-    with fewer layers, or there is no room for it."""
+    """The time of a plain forward of a `sketch` on this machine; None if the model cannot be built
+    with fewer layers, or does not fit into memory."""
     layers = model.n_layers
     small = weights_size(model.nnsight._module, model.dtype) < LARGE
     depths = (layers,) if small or layers <= DEEPER else (1, DEEPER)
@@ -105,28 +105,28 @@ def forward_seconds(model: Vlm) -> float | None:
         return None
     if len(taken) == 1:
         return taken[0]
-    one, deeper = taken
-    return one + (layers - 1) * max(0.0, deeper - one) / (DEEPER - 1)
+    shallow, deeper = taken
+    return shallow + (layers - 1) * max(0.0, deeper - shallow) / (DEEPER - 1)
 
 
 def _timed(model, depth, inputs):
-    """The seconds of a forward of so many layers; of the second of two, since the first may warm
-    things up."""
+    """The seconds of a forward with ``depth`` layers: the second of two, since the first may
+    include warm-up."""
     device = model.nnsight.device
     module = _filled(model.config, depth, model.dtype, device)
-    there = {
+    on_device = {
         name: value.to(device, model.dtype if value.is_floating_point() else value.dtype)
         for name, value in inputs.items()
     }
     with torch.no_grad():
         for _ in range(2):
             start = time.perf_counter()
-            float(module(**there, logits_to_keep=1).logits[0, -1, 0])
+            float(module(**on_device, logits_to_keep=1).logits[0, -1, 0])
     return time.perf_counter() - start
 
 
 def _filled(config: PreTrainedConfig, depth, dtype, device):
-    """The model with so many layers of its language model, every weight the same number."""
+    """The model with ``depth`` layers of its language model, every weight the same number."""
     config = copy.deepcopy(config)
     text = config.text_config
     text.num_hidden_layers = depth
@@ -138,7 +138,7 @@ def _filled(config: PreTrainedConfig, depth, dtype, device):
         try:
             module = kind(config)
         except ValueError:
-            # transformers has no other attention for some.
+            # Some models have only eager attention in transformers.
             config._attn_implementation = "eager"
             module = kind(config)
     with torch.no_grad():
@@ -158,7 +158,7 @@ def _as_default(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _device(device_map):
-    """Where ``device_map`` puts the weights, or most of them."""
+    """The device on which ``device_map`` puts all or most weights."""
     if device_map == "auto" or not isinstance(device_map, str):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device_map)

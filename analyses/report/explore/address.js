@@ -14,7 +14,7 @@ export function address() {
   return `#${parts}`;
 }
 
-// What an address asks for, as far as this run has it.
+// The state of an address, as far as this run has it.
 export function stateFrom(hash) {
   const asked = new URLSearchParams(hash.slice(1));
   const head = asked.has("head") ? numberOf(asked.get("head")) : NaN;
@@ -33,8 +33,8 @@ export function stateFrom(hash) {
   };
 }
 
-// Which heads look where, by which bias, in which trial; at first those found, by the strongest, where it
-// is most telling (no place).
+// Which heads look where, with which bias, in which trial; by default the found heads with the strongest
+// bias at the most telling place (null).
 function gazeFrom(text) {
   const trials = data.steering.trials ?? [], most = (trials[0]?.biases.length ?? 1) - 1;
   const first = { trial: 0, who: "found", bias: most, place: null, edit: "look", pinned: false };
@@ -47,14 +47,14 @@ function gazeFrom(text) {
 
 let shown = () => Promise.resolve();
 
-// Who shows a state; given once, by what starts the page.
+// Register the function that shows a state; called once, at the start of the page.
 export function showWith(how) {
   shown = how;
 }
 
 export function choose(change) {
   Object.assign(state, change);
-  // Not an entry in the history for every click.
+  // Do not add an entry to the history for every click.
   location.replace(address());
   return shown();
 }

@@ -1,4 +1,4 @@
-// A head's card: its three numbers, the link to it, and what is seen of it as a file.
+// A head's card: its three numbers, its link, and its download as a file.
 
 import { $, css, made } from "./elements.js";
 import { data, state } from "./state.js";
@@ -8,7 +8,7 @@ import { address } from "./address.js";
 import { views } from "./charts.js";
 import { chooseHead } from "./panel.js";
 
-// What it restores in the map that is shown, where it looks in the picture, and what it writes most.
+// The head's effect in the current map, where it looks in the picture, and the word it writes most.
 export const tellCard = (number) => tellFacts($("explore-facts"), number);
 
 export function tellFacts(list, number) {
@@ -38,7 +38,7 @@ export function download(name, content, type) {
 
 export const escaped = (text) => text.replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
-// What stands above a chart; above the map it is what the map shows.
+// The title of a chart; for the map, what the map shows.
 function titleOf(name) {
   const { role, target } = data.maps[state.map], picture = data.pictures[state.picture];
   if (name === "map") return `${role}, when ${target}`;
@@ -46,7 +46,7 @@ function titleOf(name) {
   return name === "picture" ? `${title}: ${picture.condition}` : title;
 }
 
-// The charts that are seen, as one drawing in two columns.
+// The visible charts, as one drawing in two columns.
 async function asSvg() {
   const top = 74, gap = 24, head = 20, heights = [top, top], widths = [0, 0], parts = [], heads = [];
   for (const [name, column] of [["map", 0], ["picture", 0], ["effects", 1], ["writes", 1]]) {
@@ -55,7 +55,7 @@ async function asSvg() {
     const [width, height] = ["width", "height"].map((side) => Number(text.match(new RegExp(`<svg[^>]* ${side}="([\\d.]+)"`))[1]));
     heads.push([titleOf(name), column, heights[column] + 12]);
     heights[column] += head;
-    // Names inside a drawing are its own.
+    // Make ids unique across the joined drawings.
     parts.push([text.replace(/\b(clip|gradient_)(\d+)\b/g, `${name}-$1$2`), column, heights[column]]);
     heights[column] += height + gap;
     widths[column] = Math.max(widths[column], width);
@@ -73,7 +73,7 @@ async function asSvg() {
   };
 }
 
-// A drawing as a picture, twice as large.
+// A drawing as a PNG at double size.
 export async function pngOf({ text, size }) {
   const image = new Image(), canvas = made("canvas");
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
@@ -99,7 +99,7 @@ export function csvOf(rows) {
   return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
-// In a frame of a notebook the page has no address that leads to it.
+// In a notebook's frame the page has no address to link to.
 const FRAMED = location.protocol === "about:";
 
 export async function copyLink(address, says) {
@@ -109,7 +109,7 @@ export async function copyLink(address, says) {
   setTimeout(() => (says.textContent = ""), copied ? 2000 : 20000);
 }
 
-// The head that is typed into a box, NaN where there is none; what is beside the box then says so.
+// The index of the head typed into a box; NaN if there is no such head, with a notice beside the box.
 export function numberIn(box, says) {
   const text = box.value.trim(), number = numberOf(text), unknown = Number.isNaN(number) && text !== "";
   box.setAttribute("aria-invalid", String(unknown));

@@ -1,4 +1,4 @@
-// Vega's charts: drawn once, and given new data where they stand.
+// Vega's charts: drawn once, then updated in place with new data.
 
 import { $, css } from "./elements.js";
 import { data, theme } from "./state.js";
@@ -23,7 +23,7 @@ function config() {
 
 export const keyFor = (size) => JSON.stringify([size, theme]);
 
-// Draws a chart, or gives it new data where it stands already in that size and those colours.
+// Draw a chart, or update it if it is already drawn in that size and those colours.
 export async function draw(name, datasets, signals = {}, size = {}, chart = name) {
   const key = keyFor(size), drawn = views[name];
   if (drawn && drawn.key === key) {
@@ -41,7 +41,7 @@ export async function draw(name, datasets, signals = {}, size = {}, chart = name
   return view;
 }
 
-// Where an axis ends that shows these: `least` or further on both sides of zero, or rounding would fill it.
+// The ends of an axis for these rows: at least `least` on both sides of zero, or rounding would fill it.
 export const reaching = (rows, least) => ({
   from: 1.05 * Math.min(-least, ...rows.map((row) => row.low)), to: 1.05 * Math.max(least, ...rows.map((row) => row.high)),
 });

@@ -1,4 +1,4 @@
-// Two heads side by side: one is kept, and whichever is chosen next stands beside it.
+// Two heads side by side: a kept one, and the one chosen after it.
 
 import { $, made } from "./elements.js";
 import { data, state } from "./state.js";
@@ -17,7 +17,7 @@ export async function tellCompare() {
   if (!kept) return box.replaceChildren();
   if (kept === head) return box.replaceChildren(made("p", `Head ${kept} is kept: choose another in the map, the list or the table, and it stands beside it.`, "quiet small"));
   const both = [kept, head], roles = both.flatMap((name) => verdictOf(numberOf(name)).open);
-  // The same claims of both, or nothing could be compared.
+  // Show the same claims for both, so that they can be compared.
   const claims = new Set([...new Set(roles)].flatMap((role) => data.asked[role].flat()));
   box.replaceChildren(...(await Promise.all(both.map((name) => cardOf(numberOf(name), claims, linkTo(name))))));
 }
@@ -28,7 +28,7 @@ function linkTo(name) {
   return link;
 }
 
-// A head of the run that is shown, under a title, with those of its predictions that are compared.
+// A head's card under a title, with those of its predictions that are compared.
 export async function cardOf(number, claims, called) {
   const card = made("div", "", "card"), { role, kind, says, spared } = verdictOf(number);
   const title = made("h4"), facts = made("dl", "", "facts");
@@ -46,7 +46,7 @@ export async function cardOf(number, claims, called) {
   return card;
 }
 
-// The picture that is shown, veiled where a head does not look.
+// The current picture, veiled where a head does not look.
 async function seenBy(number) {
   const picture = data.pictures[state.picture];
   if (!picture) return null;

@@ -1,4 +1,4 @@
-// The controls beside map and picture, as the state has them.
+// The controls beside map and picture, set from the state.
 
 import { $, made, options } from "./elements.js";
 import { decimals, signed, share, brief } from "./numbers.js";
@@ -11,7 +11,7 @@ export function tellControls() {
   const within = (test) => data.maps.filter(test);
   options($("explore-component"), unique(data.maps.map((one) => one.component)), map.component, (one) => data.components[one] ?? one);
   const sweeps = within((one) => one.component === map.component);
-  // A user's name of a picture may hold anything, also what would separate names.
+  // Use JSON: a user's name of a picture may contain any separator.
   const keyed = (one) => JSON.stringify(sweepOf(one));
   options($("explore-sweep"), unique(sweeps.map(keyed)), keyed(map), (one) => route(JSON.parse(one)));
   options($("explore-word"), unique(within((one) => keyed(one) === keyed(map)).map((one) => one.role)), map.role,

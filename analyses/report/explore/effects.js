@@ -1,4 +1,4 @@
-// What restoring a head does, what it writes, and whom it works through.
+// The effects of restoring a head, what it writes, and the heads it works through.
 
 import { $, isSeen, room } from "./elements.js";
 import { signed, measured, share } from "./numbers.js";
@@ -18,8 +18,8 @@ export function drawEffects(number) {
   }).filter((row) => row.value !== null);
   $("explore-effects-none").hidden = rows.length > 0;
   const size = { width: room("explore-effects") - 185, height: { step: Math.max(3.6, 18 / words.size) } };
-  // As many names side by side as there is room for, about six pixels a letter; the longest may be cut. They
-  // stand above the names of the sweeps too.
+  // Put as many names in a row as fit, at about six pixels a letter; the longest may be cut. The legend
+  // also spans the names of the sweeps.
   const name = Math.min(160, 6.2 * Math.max(...[...words].map((word) => word.length))), mark = 24;
   const columns = Math.max(1, Math.min(words.size, Math.floor((size.width + 165) / (name + mark))));
   const above = 8 + 16 * Math.ceil(words.size / columns);

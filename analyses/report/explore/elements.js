@@ -1,4 +1,4 @@
-// Elements of the page, and what is packed in them.
+// Elements of the page, and the data packed in them.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -9,7 +9,7 @@ export async function unpacked(id) {
 
 export const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// On a phone some of a head's cards are in its sheet alone.
+// On a phone, some of a head's cards are only in its sheet.
 export const isSeen = (id) => $(id).closest(".card").offsetParent !== null;
 
 export const room = (id) => Math.max(140, Math.floor($(id).clientWidth));

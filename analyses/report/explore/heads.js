@@ -1,4 +1,4 @@
-// Heads and maps: what they are called, and what of a map is shown to be an effect.
+// Heads and maps: their names, and which cells of a map are shown to be an effect.
 
 import { measured } from "./numbers.js";
 import { data, state } from "./state.js";
@@ -12,11 +12,11 @@ export const sweepOf = (map) => [map.component, map.source, map.target, map.posi
 export const keyOf = (map) => [...sweepOf(map).slice(0, 3), map.role].join(",");
 export const valueOf = (map, effect) =>
   effect === null || (data.fraction && map.gap === null) ? null : data.fraction ? effect / map.gap : effect;
-// From which size on an effect counts as one, in logits: as rgb_circuit.calls.panels.least_effect.
+// The least size of an effect that counts, in logits; as rgb_circuit.calls.panels.least_effect.
 export const leastOf = (map) => data.least * Math.max(map.gap ?? 0, data.least_gap);
 export const sizeOf = (map, number) => Math.abs(map.effect[number] ?? 0);
 export const shownOf = (map, number) => map.told[number] === "1" && sizeOf(map, number) >= leastOf(map);
-// What the map does not fade.
+// Whether the map shows a head unfaded.
 export const strong = (map, number) =>
   (!state.fade || shownOf(map, number)) && Math.abs(valueOf(map, map.effect[number]) ?? 0) >= leastDrawn();
 export const leastDrawn = () => (state.least / 100) * data.limit;

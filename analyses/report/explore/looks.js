@@ -8,7 +8,7 @@ import { draw } from "./charts.js";
 const STEPS = 3, EVEN = 4;
 const attention = {};
 
-// What is kept of a head's attention on the picture that is shown: of its tiles steps, then of the words.
+// The stored bytes of a head's attention on the current picture: steps of its tiles, then words.
 async function ofHead(number) {
   const { tiles, tokens } = data.pictures[state.picture], per = tiles + tokens.length;
   const id = `${data.looks ?? "explore"}-look-${state.picture}`, bytes = (attention[id] ??= new Uint8Array(await unpacked(id)));
@@ -20,7 +20,7 @@ export async function tilesOf(number) {
   return Array.from(own.subarray(0, picture.tiles), (step) => (step ? picture.chance * 2 ** ((step - EVEN) / STEPS) : 0));
 }
 
-// How grey each tile is: the one most looked at is clear, unless that is next to nothing.
+// How grey each tile is: the tile with the most attention is clear, unless that is negligible.
 export function veilOf(tiles) {
   const lifted = Math.max(...tiles, 4 / tiles.length);
   return tiles.map((value) => 0.85 * (1 - value / lifted));
@@ -44,7 +44,7 @@ export async function drawLooks(number) {
   const side = Math.max(1, Math.floor(Math.min(340, room("explore-picture")) / columns)) * columns;
   const smooth = !picture.crisp, whole = { smooth, rows: rowCount, columns, left: 0, top: 0, right: columns, bottom: rowCount };
   await draw("picture", sets, whole, { width: side, height: Math.round((side * rowCount) / columns) });
-  // Where a tile is too small to be seen, it is enlarged beside the picture.
+  // Enlarge a tile beside the picture if it is too small to see.
   const zoom = picture.place && rowCount > 10;
   $("explore-lens").hidden = !zoom;
   if (zoom) {

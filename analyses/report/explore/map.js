@@ -13,7 +13,7 @@ export async function drawMap() {
   const size = { width: Math.floor(cell * data.heads), height: Math.floor(Math.min(cell, 48) * data.layers) };
   const signals = { chosen: state.head, kept: state.kept ?? "", fade: state.fade, least: leastDrawn(), roomy: cell >= 34 };
   rank(map);
-  // A click changes the outline only.
+  // A click changes only the outline.
   if (views.map?.shows === state.map && views.map.key === keyFor(size)) return draw("map", {}, signals, size);
   for (let number = 0; number < map.effect.length; number++) {
     const role = roleOf(number);
@@ -27,7 +27,7 @@ export async function drawMap() {
   views.map.shows = state.map;
 }
 
-// The strongest heads of a map that it does not fade, by name: whoever reads the map need not count cells.
+// The names of a map's strongest unfaded heads, so that readers need not count cells.
 function rank(map) {
   const numbers = bySize(map).filter((number) => sizeOf(map, number) > 0 && strong(map, number)).slice(0, 12);
   $("explore-rank").replaceChildren(...numbers.map((number) => {
@@ -45,7 +45,7 @@ function rank(map) {
     : state.fade ? `No head is shown to do anything${that} here.` : `No head does anything${that} here.`;
 }
 
-// A column that is taller than the window stays with its lower end in sight, without a scroll bar of its own.
+// Keep the lower end of a column in sight if it is taller than the window, without a scroll bar of its own.
 export function keepInSight() {
   const column = $("explore-map").parentElement;
   column.style.top = `${Math.min(16, innerHeight - column.offsetHeight - 16)}px`;

@@ -1,8 +1,8 @@
-// Numbers as text: three digits, and no more than say something.
+// Numbers as text: three digits, and no more than are meaningful.
 
 import { data } from "./state.js";
 
-// A hundredth of a per cent, and what is far below any effect that counts, in logits.
+// Negligible values: a hundredth of a per cent, and logits far below any effect that counts.
 const NO_SHARE = 0.01, NO_EFFECT = 0.001;
 
 export function decimals(values) {
@@ -18,7 +18,7 @@ export function signed(value, places) {
   return value > 0 ? `+${text}` : text.replace("-", "−");
 }
 
-// A mean with its interval, where that has a width; `unit` is "" (logits) or " %".
+// A mean with its interval, if that has a width; `unit` is "" (logits) or " %".
 export function measured(value, low, high, unit = "") {
   if (value === null) return "–";
   const [a, b, c] = [value, low, high].map((one) => (one === null ? NaN : one * (unit ? 100 : 1)));
@@ -36,7 +36,7 @@ export function share(value) {
   return `${percent >= 10 ? percent.toFixed(0) : percent >= 0.95 ? percent.toFixed(1) : percent.toPrecision(1)} %`;
 }
 
-// A user's name as a button has room for it: of a long one the beginning and the end.
+// A user's name, short enough for a button: a long one keeps its beginning and its end.
 export const brief = (name) => (name.length <= 28 ? name : `${name.slice(0, 18).trimEnd()}…${name.slice(-9).trimStart()}`);
 
 export const times = (value) => (value >= 9.95 ? Math.round(value).toLocaleString("en") : value.toPrecision(2));

@@ -1,5 +1,5 @@
-// The page to click: the state is shown by charts, by tables and by the page's address. This is bundled
-// with Vega, so that `vegaEmbed` is in scope.
+// The interactive page: charts, tables and the page's address show the state. This file is bundled with
+// Vega, so `vegaEmbed` is in scope.
 
 import { $, unpacked, made } from "./elements.js";
 import { begin, color, data, hold, state } from "./state.js";
@@ -18,7 +18,7 @@ import { markRow, filterTable, sortTable } from "./table.js";
 
 let drawing = Promise.resolve(), waiting = false;
 
-// Shows the state as it is when the last drawing is done, however many changes came meanwhile.
+// Show the state as it is when the last drawing is done, skipping the changes in between.
 export function show() {
   if (waiting) return drawing;
   waiting = true;
@@ -93,7 +93,7 @@ function connect() {
   dark.onchange = recolor;
   let width = innerWidth, soon;
   addEventListener("resize", () => {
-    // A phone's address bar comes and goes, which is no other width.
+    // A phone's address bar comes and goes, which does not change the width.
     if (innerWidth === width) return;
     width = innerWidth;
     clearTimeout(soon);

@@ -1,4 +1,4 @@
-// The panel about one head: it comes into view when a head is chosen, on a phone as a sheet.
+// The panel of one head: it comes into view when a head is chosen, on a phone as a sheet.
 
 import { $ } from "./elements.js";
 import { state } from "./state.js";
@@ -11,11 +11,11 @@ export function chooseHead(name) {
   reveal();
 }
 
-// Answers where one looks: what was chosen far from the panel brings the panel there.
+// Bring the panel into view if the head was chosen far from it.
 function reveal() {
   const panel = $("explore-panel"), box = panel.getBoundingClientRect();
   if (phone.matches) {
-    // The page keeps the room that the panel had, so that nobody is elsewhere below the sheet.
+    // Keep the panel's room on the page, so that the page does not move below the sheet.
     if (!panel.classList.contains("sheet")) panel.parentElement.style.paddingBottom = `${box.height}px`;
     panel.classList.add("sheet");
     panel.scrollTop = 0;

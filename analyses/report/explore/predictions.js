@@ -7,25 +7,25 @@ import { roleOf } from "./heads.js";
 
 export const STATES = { h: ["holds", "yes", "✓"], r: ["refuted", "no", "✗"], u: ["undecided", "quiet", "?"] };
 
-// What holds of a head in place of a prediction, where one of the same slot of a role does.
+// The prediction that holds instead of this one, if another in the same slot of a role does.
 function sparedBy(number, name) {
   const holds = (other) => data.predictions.some((one) => one.name === other && one.states[number] === "h");
   const slot = Object.values(data.asked).flat().find((some) => some.includes(name) && some.some(holds));
   return holds(name) ? null : slot?.find(holds) ?? null;
 }
 
-// What a head is, in words: its role, what it meets of it, and the roles whose predictions are its own.
+// What a head is, in words, from the predictions it meets; and its roles, or the closest one.
 export function verdictOf(number) {
   const role = roleOf(number);
   const holds = new Set(data.predictions.filter((one) => one.states[number] === "h").map((one) => one.name));
-  // One that stands in for another is as good.
+  // Predictions in a slot can replace each other.
   const met = (name) => data.asked[name].filter((slot) => slot.some((one) => holds.has(one))).length;
   const all = (name) => met(name) === data.asked[name].length;
   const held = (name) => `${all(name) ? "every prediction" : `${met(name)} of the ${data.asked[name].length} predictions`} of the role “${name}”`;
   const own = role.split(" + ").filter((name) => name in data.asked);
   const score = data.scores?.[number] ?? null;
   let says = "Which role it has was not tested.";
-  // A head of several roles has a score for each, of which this would be one.
+  // A head with several roles has a score for each; the frame holds only one.
   if (own.length > 1) says = own.every(all) ? `It meets every prediction of these ${own.length} roles.` : `It meets ${own.map(held).join(" and ")}.`;
   else if (own.length) says = `It meets ${held(own[0])}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
   else if (data.roles && data.predictions.every((one) => one.void)) says = "None of its predictions could be tested.";
@@ -49,7 +49,7 @@ export function tellHead(number) {
   tellPredictions(number, open, met, spared);
 }
 
-// The predictions of its own role open, those of every other role folded, each once.
+// Show the predictions of the head's own role open and those of other roles folded, each once.
 function tellPredictions(number, open, met, spared) {
   const told = new Set(), all = data.predictions.map((one) => one.name);
   const names = [...open, ...Object.keys(data.asked).filter((name) => !open.includes(name))];

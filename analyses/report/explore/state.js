@@ -2,7 +2,7 @@
 
 export let data, state, theme;
 
-// What there is to show comes packed from explorer.py, once; a state is chosen anew.
+// The data comes packed from explorer.py, once; the state changes with every choice.
 export function hold(content) {
   data = content;
 }

@@ -1,5 +1,5 @@
-// Make heads look elsewhere: the picture with the cursor as gaze, and what the model answers. All of it
-// was measured; nothing is computed here but the likeliest word.
+// Make heads look elsewhere: the picture with the cursor as gaze, and the model's answer. All logits were
+// measured; only the likeliest word is computed here.
 
 import { $, made, options, unpacked } from "./elements.js";
 import { data, state } from "./state.js";
@@ -8,17 +8,17 @@ import { choose } from "./address.js";
 import { decimals, signed } from "./numbers.js";
 
 const FACTORS = ["off", "double"];
-// The picture that is shown, ready to be asked without waiting; and what is under the cursor.
+// The current picture's data, unpacked; and the place under the cursor.
 let ready = null, hovered = null;
 
-// What of the state is asked, as far as this run has it.
+// The part of the state about steering, with its trial.
 export function gazeOf() {
   const trial = data.steering.trials[state.steer.trial], who = state.steer.who === "head" ? state.head : state.steer.who;
   return { ...state.steer, ...trial, name: who, places: trial.rows * trial.columns };
 }
 
-// Logits of the words where the named heads look at a place with a bias, or are off or doubled; null
-// where that was not measured.
+// Logits of the words if the named heads look at a place with a bias, or are off or doubled; null if that
+// was not measured.
 function asked(at, name, bias, place, edit) {
   const n = at.words.length, steps = ready.steps;
   const set = (edit === "look" ? at.turned : at.scaled).findIndex((one) => one.name === name);
@@ -39,7 +39,7 @@ async function prepared(number) {
   return (prepared[number] = { number, at, steps, least, most });
 }
 
-// Where it is most telling to begin: of the places at which the answer is another, the one in the middle.
+// The most telling place to start: of the places that change the answer, the one nearest the middle.
 function begun(at) {
   const own = likeliest(at.unedited), [down, across] = [(at.rows - 1) / 2, (at.columns - 1) / 2];
   const far = (place) => Math.hypot(Math.floor(place / at.columns) - down, (place % at.columns) - across);
@@ -53,7 +53,7 @@ const called = (at, name) => {
   if (name === "found" || name === "random") {
     const count = set.members.length, many = count > 1 ? `${count} ` : "", heads = count > 1 ? "heads" : "head";
     if (name === "random") return `${many || "a "}random ${heads}`;
-    // Where no head has a role, the run takes those that come nearest to one, or do most.
+    // If no head has a role, the run takes the nearest heads, or the strongest.
     if (!data.roles) return `the ${many}strongest ${heads}`;
     return set.members.some((one) => roleOf(numberOf(one)) !== "none") ? `the ${many}${heads} found` : `the ${many}nearest ${heads}`;
   }
@@ -106,8 +106,8 @@ export async function tellSteer() {
   answer();
 }
 
-// Veiled where the answer stays what it is, so that what decides it is seen at once; and how many places
-// change it, for the heads that are turned and for random ones.
+// Veil the places that leave the answer unchanged, so that the deciding ones stand out; and count the
+// places that change it, for the turned heads and for random ones.
 function veil(gaze) {
   const own = likeliest(gaze.unedited), canvas = $("steer-veil"), { rows, columns } = gaze;
   const other = (name) => Array.from({ length: gaze.places }, (_, place) => {
@@ -127,7 +127,7 @@ function veil(gaze) {
         `${random ? `; ${called(gaze, "random")} of the same layer${many("random") ? "s" : ""} at ${count("random") || "none"}` : ""}.` : "";
 }
 
-// The rows of bars, once for a picture.
+// The rows of bars, made once per picture.
 function words(at) {
   if ($("steer-words").dataset.shows === String(ready.number)) return;
   $("steer-words").dataset.shows = ready.number;
@@ -145,7 +145,7 @@ function words(at) {
 
 const along = (value) => 100 * Math.min(1, Math.max(0, (value - ready.least) / (ready.most - ready.least)));
 
-// What is answered with the gaze where it is: no waiting, since it follows the cursor.
+// Show the answer for the current gaze; synchronous, since it follows the cursor.
 export function answer() {
   const gaze = gazeOf(), look = gaze.edit === "look", place = hovered ?? gaze.place, { at } = ready;
   const values = asked(gaze, gaze.name, gaze.bias, place, gaze.edit), own = at.words[likeliest(at.unedited)];
@@ -179,13 +179,13 @@ function placeAt(event) {
   return at(event.clientY, box.top, box.height, rows) * columns + at(event.clientX, box.left, box.width, columns);
 }
 
-// What somebody chose goes into the address.
+// Keep the user's choices in the address.
 const turned = (change) => choose({ steer: { ...state.steer, ...change, pinned: true } });
 
 export function connectSteer() {
   const { why_not: why } = data.steering;
   $("steer-none").textContent = why ?? "";
-  // Before anything is drawn: it decides how wide its neighbour is.
+  // Hide it before anything is drawn, since its neighbour's width depends on it.
   $("steer-all").hidden = Boolean(why);
   if (why) return;
   const picture = $("steer-picture");

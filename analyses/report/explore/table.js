@@ -10,7 +10,7 @@ export function markRow() {
 
 export function filterTable() {
   const words = $("explore-filter").value.toLowerCase().split(/\s+/).filter(Boolean), role = $("explore-filter-role").value;
-  // What looks like a head's name is that head, or with the layer alone all of its heads, and no number.
+  // A word like a head's name finds that head; a layer with a dot finds all its heads. Neither is a number.
   const named = (word, row) => (word.endsWith(".") ? row.dataset.head.startsWith(word) : row.dataset.head === word);
   let left = 0;
   for (const row of $("explore-all").tBodies[0].rows) {

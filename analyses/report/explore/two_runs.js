@@ -1,5 +1,5 @@
-// Two runs: the card of one head in both, side by side, and by how much its effects differ. This is
-// the script of the page over two runs, which has no charts to draw.
+// Two runs: the card of one head in both, side by side, and how much its effects differ. This is the
+// script of the page over two runs, which has no charts.
 
 import { $, css, made, options, unpacked } from "./elements.js";
 import { begin, data, hold, state } from "./state.js";
@@ -9,10 +9,10 @@ import { verdictOf } from "./predictions.js";
 import { cardOf } from "./compare.js";
 import { copyLink, csvOf, download, escaped, numberIn, pngOf, rowsOf } from "./card.js";
 
-// Of each run its numbers and its state; what is seen of both.
+// Numbers and state of each run; the head and the picture shown of both.
 let sides = [], differences = [], seen = { head: null, trial: null, condition: null };
 
-// Everything that is asked of heads is asked of the run that was taken last.
+// Make a run current: all functions about heads use the run that was taken last.
 function take(side) {
   hold(side.data);
   begin(side.state);
@@ -28,7 +28,7 @@ function seenFrom(hash) {
   return { head: Number.isNaN(head) ? most : asked.get("head"), trial: picture?.trial, condition: picture?.condition };
 }
 
-// The picture of a run that is nearest to the one that is seen: of the same trial where it has that.
+// A run's picture closest to the shown one: of the same trial, if the run has it.
 function pictureOf({ pictures }) {
   const alike = pictures.map((one, number) => [one, number]).filter(([one]) => one.condition === seen.condition);
   const same = alike.find(([one]) => one.trial === seen.trial) ?? alike[0];
@@ -95,12 +95,12 @@ const tellBoth = () => (drawing = drawing.then(async () => {
 
 function look(change) {
   Object.assign(seen, change);
-  // Not an entry in the history for every click.
+  // Do not add an entry to the history for every click.
   location.replace(addressOf());
   return tellBoth();
 }
 
-// Text in lines of at most so many letters.
+// Text in lines of at most `most` letters.
 function wrapped(text, most) {
   return text.trim().split(/\s+/).reduce((lines, word) => {
     const longer = `${lines.at(-1)} ${word}`.trim();

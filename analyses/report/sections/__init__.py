@@ -1,1 +1,1 @@
-"""The sections of the report, one a module; what a section is says `analyses.report.section`."""
+"""The sections of the report, one per module; see `analyses.report.section`."""

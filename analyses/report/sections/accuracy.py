@@ -1,5 +1,5 @@
-"""Whether the model does what is asked at all, by answer and stratum, against guessing; of pictures
-that were not drawn."""
+"""Whether the model answers the question at all, by answer and stratum, against guessing; only for
+pictures that were not drawn."""
 
 from .. import accuracy
 from ..run import Needs, Run
@@ -13,11 +13,11 @@ COUNTED = {
 
 def _values(run: Run):
     table, each = run.frames["accuracy"], run.frames["accuracy_by_trial"]
-    # The section on answers has them by picture.
+    # The section on answers shows accuracy by picture.
     shown = table[table["by"] != "picture"]
     if run.task.is_game or shown.empty:
         return None
-    # Of many answers those that are right most often.
+    # If there are many answers, keep those with the most pictures.
     order = shown.groupby("by")["n"].rank(method="first", ascending=False)
     rows = shown[order <= accuracy.MOST_PRINTED].to_dict("records")
     gaps = each.dropna(subset="has_gap")

@@ -48,18 +48,17 @@ def _values(run: Run):
 
 
 def _even(run):
-    """What an even spread over all tokens puts on what the captions tell the attention of, from the
-    least to the most of the pictures, which differ in size; None where the number of tokens is not
-    known."""
+    """The share of an even spread over all tokens on what the captions report: the marked tile or
+    the picture; a range, since pictures differ in size. None if the number of tokens is unknown."""
     if "looks" not in run.frames:
         return None
     names = ["trial", "condition"]
-    there = run.frames["attention"][names].astype(str).drop_duplicates()
+    shown_pictures = run.frames["attention"][names].astype(str).drop_duplicates()
     looks = run.frames["looks"].astype(dict.fromkeys(names, str)).drop_duplicates(names)
-    looks = there.merge(looks, on=names)
+    looks = shown_pictures.merge(looks, on=names)
     drawn = looks["picture"].map(len)
     shares = (1 if run.task.place else drawn) / (drawn + looks["text"].map(len))
-    return " to ".join(dict.fromkeys(percent(one) for one in (shares.min(), shares.max())))
+    return " to ".join(dict.fromkeys(percent(share) for share in (shares.min(), shares.max())))
 
 
 SECTION = Section(

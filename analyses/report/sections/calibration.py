@@ -14,14 +14,14 @@ def _values(run: Run):
         precision_recall_panels(table),
         "Precision and recall of each reading and role against noise",
     )
-    # The reading that this report uses; the others stand beside it in the figures.
+    # The reading that this report uses; the figures also show the others.
     reading = calibrate.reading_of(run.manifest["options"].get("only_correct", False))
-    own, false = table[table["reading"] == reading], run.frames["calibration_false"]
+    rows, false = table[table["reading"] == reading], run.frames["calibration_false"]
     return dict(
         figure=figure,
-        rows=own.to_dict("records"),
-        having=own["true"].sum(),
-        testable=own["testable"].sum(),
+        rows=rows.to_dict("records"),
+        having=rows["true"].sum(),
+        testable=rows["testable"].sum(),
         nothing_true=false.assign(kind=false["kind"].replace(calibrate.NULLS)).to_dict("records"),
         models=int(table["models"].max()),
     )

@@ -9,7 +9,7 @@ from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import listed
 
-# What a circuit restores that is called enough.
+# The share that a circuit must restore to be called enough.
 ENOUGH = 0.9
 
 

@@ -24,7 +24,7 @@ def _values(run: Run):
 
 
 def _part(run, role):
-    """What is said of one role's word."""
+    """The figure and the rows for one role's word."""
     pairs, together = run.frames["composition"], run.frames["mediation"]
     diagram = composition_diagram(pairs, together, run.model, role)
     figure = svg(
@@ -37,10 +37,10 @@ def _part(run, role):
     for sender, alone in together[together["role"] == role].groupby(
         ["sender_layer", "sender_head"]
     ):
-        own = pairs[(pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
+        paths = pairs[(pairs["sender_layer"] == sender[0]) & (pairs["sender_head"] == sender[1])]
         lines = [
             row | dict(receiver=str(Head(row["receiver_layer"], row["receiver_head"])))
-            for row in own.to_dict("records")
+            for row in paths.to_dict("records")
         ]
         lines += [row | dict(receiver="all together") for row in alone.to_dict("records")]
         rows.append(

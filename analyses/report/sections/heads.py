@@ -1,4 +1,4 @@
-"""Every head, to click and to look up: a map, what the chosen head does, and a table of all."""
+"""Every head, to click and to look up: a map, details of the chosen head, and a table of all."""
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,8 @@ def _values(run: Run):
 
 
 def _table(run):
-    """Names of columns, and a row per head: ``head, role`` and ``cells``, each ``text, kind`` and,
-    of numbers, ``sort`` (what it is sorted by, empty where there is none)."""
+    """Names of columns, and a row per head: ``head, role`` and ``cells``, each with ``text, kind``
+    and, for numbers, ``sort`` (the value to sort by, empty if missing)."""
     index = pd.MultiIndex.from_product(
         [range(run.manifest["layers"]), range(run.manifest["heads"])], names=["layer", "head"]
     )
@@ -58,22 +58,22 @@ def _table(run):
 
 
 def _panels(run, index):
-    """Panel → cells: the fraction of the gap, or logits where there is none."""
+    """Panel → cells: fractions of the gap, or logits without a gap."""
     effects = run.frames["patch_heads"][["component", "source", "positions"]].iloc[0].astype(str)
     sweeps = run.frames["sweeps"]
-    same = np.logical_and.reduce(
+    in_panel = np.logical_and.reduce(
         [sweeps[name].astype(str) == value for name, value in effects.items()]
     )
     columns = {}
     for target, role in (
         run.frames["panels"][["target", "role"]].drop_duplicates().itertuples(index=False)
     ):
-        own = sweeps[same & (sweeps["target"] == target) & (sweeps["role"] == role)]
-        gap = own["gap"].max()
-        own = own.set_index(["layer", "head"]).reindex(index)
-        large = shown(own.assign(gap=gap))
+        rows = sweeps[in_panel & (sweeps["target"] == target) & (sweeps["role"] == role)]
+        gap = rows["gap"].max()
+        rows = rows.set_index(["layer", "head"]).reindex(index)
+        large = shown(rows.assign(gap=gap))
         unit = "logits" if pd.isna(gap) else "of the gap"
-        values = own["effect"] if pd.isna(gap) else own["restored_fraction"]
+        values = rows["effect"] if pd.isna(gap) else rows["restored_fraction"]
         columns[f"{role}, when {target} ({unit})"] = [
             _cell(value, pd.notna(gap), "n" if plain else "n quiet")
             for value, plain in zip(values, large)
@@ -95,16 +95,16 @@ def _looking(run, index):
         return {}
     frame = run.frames["looks"]
     clean = frame[frame["condition"] == "clean"]
-    found = []
+    attention = []
     for trial, rows in clean.groupby("trial", observed=True, sort=False):
         tile = run.tiles.get(trial)
         if not tile or not len(rows["picture"].iloc[0]):
             return {}
         place = tile[0] * run.manifest["grid"][1] + tile[1]
-        found.append(
+        attention.append(
             rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place]))
         )
-    mean = pd.concat(found).groupby(level=[0, 1]).mean().reindex(index)
+    mean = pd.concat(attention).groupby(level=[0, 1]).mean().reindex(index)
     return {f"looks at {run.task.place}": [_cell(value, True, "n") for value in mean]}
 
 
@@ -121,8 +121,8 @@ def _cell(value, share, kind):
     """A number, or a fraction as per cent, with two digits of its own."""
     if pd.isna(value):
         return dict(text=digits.MISSING, sort="", kind=kind)
-    # Nobody would act on a hundredth of a per cent, or a thousandth of a logit; the digits are in
-    # the frame.
+    # A hundredth of a per cent and a thousandth of a logit are negligible; the digits are in the
+    # frame.
     text = (
         "≈ 0"
         if abs(value) < (1e-4 if share else 1e-3)

@@ -1,4 +1,4 @@
-"""Hypotheses of a user's own: what each says, which heads it is shown of, and what is open."""
+"""A user's own hypotheses: what each claims, which heads are shown to meet it, and what is open."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import name, sentence
 
-# How many heads are shown of a hypothesis that no head is shown to meet.
+# How many heads are listed for a hypothesis that no head is shown to meet.
 CLOSEST = 3
 
 
@@ -27,7 +27,7 @@ def _values(run: Run):
         {key: plain[key] for key in ("predictions", "hypotheses") if key in plain}
     )
     encoded = base64.b64encode(text.encode()).decode()
-    about = dict(
+    registered = dict(
         says=claims.says,
         exploratory=claims.exploratory,
         hash=claims.hash,
@@ -40,7 +40,7 @@ def _values(run: Run):
     if rates is not None:
         rates = rates[rates["claims"] == claims_hash(run.task)]
     return dict(
-        **about,
+        **registered,
         hypotheses=[
             _one(run, hypothesis, stands[hypothesis.name])
             | dict(rates=[] if rates is None else _rates(rates, hypothesis))
@@ -51,7 +51,7 @@ def _values(run: Run):
 
 
 def _one(run, hypothesis, stands):
-    """What is shown of one hypothesis."""
+    """The values of one hypothesis."""
     evidence = run.frames["evidence"]
     heads = stands.heads or [
         (row.layer, row.head) for row in stands.open.head(CLOSEST).itertuples()
@@ -103,7 +103,7 @@ def _claim(prediction, hypothesis: Hypothesis):
 
 
 def _head(evidence, hypothesis, head, run):
-    """A head's rows, and which rivals are open for it."""
+    """A head's rows, and its open rival explanations."""
     rows = evidence[(evidence["layer"] == head[0]) & (evidence["head"] == head[1])]
     wanted = [prediction.name for prediction in hypothesis.tested]
     rows = rows.set_index("prediction", drop=False).loc[wanted]
@@ -126,9 +126,9 @@ def _unit(prediction):
 
 
 def _link(cites):
-    """Where a citation leads, and its words."""
-    found = re.fullmatch(r"(?:arXiv:)?(\d{4}\.\d{4,5})(?:v\d+)?", cites.strip())
-    return dict(text=cites, url=f"https://arxiv.org/abs/{found[1]}" if found else "")
+    """The link and the text of a citation."""
+    arxiv = re.fullmatch(r"(?:arXiv:)?(\d{4}\.\d{4,5})(?:v\d+)?", cites.strip())
+    return dict(text=cites, url=f"https://arxiv.org/abs/{arxiv[1]}" if arxiv else "")
 
 
 def _rates(rates, hypothesis):

@@ -1,4 +1,4 @@
-"""What the answer loses where positions are kept from looking at others."""
+"""What the answer loses if some positions cannot look at others."""
 
 from rgb_circuit.calls.noise import least_mean
 from rgb_circuit.plots import knockout_lines

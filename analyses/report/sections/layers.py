@@ -1,4 +1,4 @@
-"""At which layer and where in the prompt lies what the answer needs."""
+"""The layers and positions that hold the information for the answer."""
 
 from rgb_circuit.plots import layer_heatmaps
 

@@ -1,4 +1,4 @@
-"""What a reader could take the report to say, and it does not."""
+"""What a reader might think the report says, but it does not."""
 
 from ... import roles
 from ..run import Needs, Run

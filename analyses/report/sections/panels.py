@@ -1,4 +1,4 @@
-"""What each head does when it is restored alone: a map for each panel, and the strongest heads."""
+"""The effect of each head restored alone: a map for each panel, and the strongest heads."""
 
 import re
 
@@ -19,7 +19,7 @@ from ..run import Needs, Run
 from ..section import Section, beside
 from ..writing import STRONGEST
 
-# Points of a title that is still read with ease.
+# The smallest font size, in points, of an easily readable title.
 SMALLEST = 7
 
 
@@ -32,7 +32,7 @@ def _values(run: Run):
         dict(head=str(Head(*head)), cells=[_cell(by_head.loc[(*head, panel)]) for panel in names])
         for head in heads
     ]
-    # One unit for all panels, or none could be compared with another.
+    # All panels share a unit, so that they can be compared.
     shares = bool(frame["gap"].notna().all())
     figures, bar = _figures(frame, shares)
     return dict(
@@ -58,7 +58,7 @@ def _cell(row):
         share = percent_between(
             *(row[name] / row["gap"] for name in ("effect", "ci_low", "ci_high"))
         )
-    # No interval of no width.
+    # Drop an interval without width.
     share = re.sub(r" \[(.*), \1\]", "", share)
     return row.to_dict() | dict(share=share)
 
@@ -72,8 +72,7 @@ def _figures(frame, shares):
         panel: panel_title(*rows[["role", "target"]].iloc[0])
         for panel, rows in frame.groupby("panel", sort=False)
     }
-    # A title wider than its map would make the map smaller than the others; those that fit are
-    # written alike.
+    # A title wider than its map would shrink the map; titles that fit get the same size.
     sizes = {panel: min(10, 260 / len(title)) for panel, title in titles.items()}
     alike = min((size for size in sizes.values() if size >= SMALLEST), default=SMALLEST)
     figures = []
@@ -82,7 +81,7 @@ def _figures(frame, shares):
         ax = new_axes(5.2, 4.6) if large else new_axes(3.9, 3.5)
         head_heatmap(rows, "value", label=5, told="shown", limit=limit, bar=False, ax=ax)
         if large:
-            # A thousand cells as drawings would be most of the page.
+            # A thousand cells as vector shapes would fill most of the page.
             for cells in ax.collections:
                 cells.set_rasterized(True)
         role, target = rows[["role", "target"]].iloc[0]

@@ -1,4 +1,4 @@
-"""By which of query, key and value heads are told that others go through."""
+"""Whether senders reach their receivers by the query, the key or the value."""
 
 from rgb_circuit.heads import Head
 from rgb_circuit.plots import path_parts
@@ -23,7 +23,7 @@ def _values(run: Run):
 
 
 def _part(run, frame, role):
-    """What is said of one role's word."""
+    """The figure and the rows for one role's word."""
     drawn = path_parts(frame, run.model, role).figure
     figure = svg(
         drawn,

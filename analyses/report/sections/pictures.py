@@ -1,4 +1,4 @@
-"""The first pictures, and what the model is asked about them."""
+"""The first pictures, and the questions about them."""
 
 from ..embedded import shown_pictures
 from ..run import Needs, Run

@@ -27,7 +27,7 @@ def _values(run: Run):
 
 def _row(condition, played):
     scored = played["correct"].dropna()
-    # Where answers are scored, only the wrong ones are news.
+    # If answers are scored, list only the wrong ones.
     told = played.loc[scored.index[~scored.astype(bool)]] if len(scored) else played
     row = dict(
         condition=condition,
@@ -49,7 +49,7 @@ def _most_often(answers):
 
 
 def _split(pieces):
-    """The words of several tokens, and the piece that each is read at."""
+    """The words of several tokens, and the piece at which each is read."""
     if pieces is None:
         return []
     read = pieces[~pieces["whole"]].drop_duplicates(["answer", "piece"])

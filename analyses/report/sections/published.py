@@ -1,4 +1,4 @@
-"""The run against the published heatmaps, where it has their heads and panels."""
+"""The run against the published heatmaps, if it has their heads and panels."""
 
 from rgb_circuit.errors import InputError
 from rgb_circuit.plots.canvas import new_axes
@@ -15,7 +15,7 @@ def _values(run: Run):
     try:
         table, misread = compare.compare(frame), compare.misreadings(frame)
     except InputError:
-        # The published effects are of other heads, or in other panels.
+        # The published effects are for other heads or panels.
         return None
     figures = []
     for panel in table["panel"]:

@@ -38,8 +38,8 @@ def _values(run: Run):
 
 
 def _most_looked_at(run, layer, head):
-    """The two words after the picture that a head attends to most from [end], as far as it does;
-    None where that is not known."""
+    """The two words after the picture that a head attends to most from [end], if it does; None if
+    its attention is unknown."""
     if "question_attention" not in run.frames:
         return None
     frame = run.frames["question_attention"]

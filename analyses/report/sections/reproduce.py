@@ -1,4 +1,4 @@
-"""The command that gives the run again, and what it was made with."""
+"""The command that reproduces the run, and its versions and settings."""
 
 import re
 import shlex
@@ -9,14 +9,14 @@ from ..playing import shown_not_to_play
 from ..run import Needs, Run
 from ..section import Section, beside
 
-# Of the manifest, what the page has elsewhere.
+# Entries of the manifest that the page shows elsewhere.
 TOLD = ("options", "trials", "versions", "task", "registered")
-# What tells one run from another at a glance; the rest is folded.
+# Entries that identify a run at a glance; the others are folded.
 FIRST = ("model", "revision", "commit", "server", "dtype", "device", "started", "finished")
 BETWEEN = {"grid": " × "}
-# Letters of a command that goes into a line of its place.
+# The most letters of a command on a single line.
 LONG = 60
-# Of a hash of contents, so many digits tell any two apart; a commit is asked for by all of its own.
+# This many digits identify a hash of contents; a commit is shown whole, since users need all of it.
 HASH, DIGEST = re.compile(r"[0-9a-f]{64}"), 12
 
 
@@ -52,27 +52,29 @@ def _arguments(run):
     options = run.manifest["options"] | dict(
         revision=run.manifest.get("revision"), remote=run.manifest.get("server")
     )
-    given = {"--model": run.model} | {
+    arguments = {"--model": run.model} | {
         f"--{name.replace('_', '-')}": value
         for name, value in options.items()
         if value not in (None, "auto", "end") and value is not False
     }
-    judged = run.task.hypotheses and "--trials-file" not in given
+    judged = run.task.hypotheses and "--trials-file" not in arguments
     if judged and shown_not_to_play(run.frames["play"], run.task):
-        given["--anyway"] = True
-    fixed, columns = given.pop("--fix", {}), given.pop("--columns", None)
+        arguments["--anyway"] = True
+    fixed, columns = arguments.pop("--fix", {}), arguments.pop("--columns", None)
     if columns is not None:
-        given["--columns"] = columns["file"]
-    # argparse takes a value that begins with a dash for an option; a flag has none.
+        arguments["--columns"] = columns["file"]
+    # Join with "=" where argparse would take a value with a leading dash for an option; a flag has
+    # no value.
     parts = (
-        (name, "" if value is True else shlex.quote(str(value))) for name, value in given.items()
+        (name, "" if value is True else shlex.quote(str(value)))
+        for name, value in arguments.items()
     )
     written = [
         f"{name}={value}" if value.startswith("-") else f"{name} {value}".strip()
         for name, value in parts
     ]
     written += [f"--fix {shlex.quote(f'{role}={word}')}" for role, word in fixed.items()]
-    # A long one has a line for each option, as the shell takes it.
+    # A long command gets a line per option, in shell syntax.
     line = " ".join(written)
     return line if len(line) < LONG else " \\\n    ".join(written)
 

@@ -1,4 +1,4 @@
-"""What the heads do that pass P3: find the place, hand it on, or write or hold down the colour
+"""What the heads that pass P3 do: find the place, hand it on, or write or suppress the colour
 there."""
 
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Which head has which role, prediction by prediction; where none has one, which heads come
+"""Which head has which role, prediction by prediction; for a role without heads, which come
 closest."""
 
 import pandas as pd
@@ -31,7 +31,7 @@ def _values(run: Run):
     evidence, table, task = run.frames["evidence"], run.frames["roles"], run.task
     named = table[table["role"] != "none"] if run.found else roles.closest(evidence, task=task)
     if named.empty:
-        # No head has a score, for want of a gap or of trials.
+        # No head has a score, for lack of a gap or of trials.
         why = roles.no_gap(evidence, task) or roles.refused(evidence, task)
         return dict(
             why_not=f"{why}. What restoring each head does all the same is in evidence.parquet"
@@ -55,7 +55,7 @@ def _values(run: Run):
             )
         )
     drawn = pd.concat(drawn)
-    # Shares of attention are no logits.
+    # Leave out shares of attention, which are not logits.
     drawn = drawn[~drawn["prediction"].map(lambda name: task.prediction(name).about_attention)]
     says = task.says_of_predictions
     ax = effect_forest(drawn, run.model, group="role", most=STRONGEST, says=says)
@@ -84,7 +84,7 @@ def _values(run: Run):
         no_gap=roles.no_gap(evidence, task),
         refused=roles.refused(evidence, task),
         power={
-            # Trials that are left out cannot stray.
+            # --only-correct has already left out trials that could stray.
             variation: roles.power(
                 evidence,
                 variation,
@@ -96,8 +96,8 @@ def _values(run: Run):
 
 
 def _chips(task, evidence, stands):
-    """A row per head that has a role, or per open one that comes nearest: ``name``, ``score`` of
-    open ones and ``marks``, one per prediction that is asked for: ``name, sign, kind, says``."""
+    """A row per head with the role, or per nearest open head: ``name``, ``score`` of open ones and
+    ``marks``, one per prediction that counts: ``name, sign, kind, says``."""
     scores = (
         {}
         if stands.heads
@@ -109,28 +109,31 @@ def _chips(task, evidence, stands):
     says, rows = task.says_of_predictions, []
     for head in stands.heads or scores:
         where = dict(layer=head[0], head=head[1], role=stands.hypothesis.name)
-        asked, _ = _asked(task, evidence, where)
-        left = set(asked.loc[asked["state"] != "refuted", "prediction"])
-        # Where one prediction stands in for another, the other may well be refuted.
+        rows_of_head, _ = _asked(task, evidence, where)
+        left = set(rows_of_head.loc[rows_of_head["state"] != "refuted", "prediction"])
+        # If one prediction may replace another, the other may be refuted.
         spared = {
-            one for slot in stands.hypothesis.slots if left & set(slot) for one in set(slot) - left
+            spare
+            for slot in stands.hypothesis.slots
+            if left & set(slot)
+            for spare in set(slot) - left
         }
-        asked = asked[~asked["prediction"].isin(spared)]
+        rows_of_head = rows_of_head[~rows_of_head["prediction"].isin(spared)]
         marks = [
             dict(name=row["prediction"], says=says.get(row["prediction"], ""))
             | dict(zip(("sign", "kind"), MARKS["void" if row["void"] else row["state"]]))
-            for row in asked.to_dict("records")
+            for row in rows_of_head.to_dict("records")
         ]
         rows.append(dict(name=name(where), score=scores.get(head, ""), marks=marks))
     return rows
 
 
 def _strays(run, named):
-    """What strays in the trials whose pictures are there: the head, the prediction, how many
-    trials, and the pictures of the one that strays most."""
+    """Strays with kept pictures: the head, the prediction, the number of trials, and the pictures
+    of the trial that strays most."""
     if "strays" not in run.frames:
         return []
-    shown, evidence, found = run.frames["strays"], run.frames["evidence"], []
+    shown, evidence, strays = run.frames["strays"], run.frames["evidence"], []
     for _, head in named.iterrows():
         for role in head["role"].split(" + "):
             where, hypothesis = (head["layer"], head["head"]), run.task.hypothesis(role)
@@ -141,30 +144,30 @@ def _strays(run, named):
                 ]
                 if len(pictures):
                     seen = shown_pictures(pictures, run)
-                    found.append(row | dict(head=name(head), pictures=seen))
-    return found
+                    strays.append(row | dict(head=name(head), pictures=seen))
+    return strays
 
 
 def _shown_in(task, wanted):
-    """The pictures that a prediction is about."""
+    """The conditions that a prediction uses."""
     return {"clean", *pictures([task.prediction(wanted)])}
 
 
 def _about(hypothesis):
-    """What heads of a role do, in a sentence."""
+    """A sentence on what heads of a role do."""
     if not hypothesis.says:
         return ""
     return f"{sentence(standing.one_of([hypothesis]))[:-1]} {hypothesis.says}."
 
 
 def _says(stands):
-    """The heads that have a role, or what the open ones lack."""
+    """The heads with a role, or what the open ones lack."""
     return ", ".join(str(Head(*head)) for head in stands.heads) or standing.nearly(stands) or "–"
 
 
 def _asked(task, evidence, head):
-    """What a head does about each prediction of its roles; where one stands in for another, what
-    holds is enough. And how many of those that are asked for hold, in words."""
+    """A head's rows for the predictions of its roles, without alternatives to one that holds; and
+    how many of the required predictions hold, in words."""
     rows = rows_of(evidence, (head["layer"], head["head"]))
     rows = rows.set_index("prediction")
     wanted = [slot for role in head["role"].split(" + ") for slot in task.hypothesis(role).slots]
@@ -182,7 +185,7 @@ def _where(positions):
 
 
 def _restored(task, wanted):
-    """What a prediction restores, from where into which picture."""
+    """What a prediction restores, from which picture into which."""
     sweep = what_is_done(task.prediction(wanted).claims[0])
     if isinstance(sweep, str):
         return f"attention from [end], {sweep}"

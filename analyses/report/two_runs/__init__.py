@@ -1,5 +1,5 @@
-"""A page over two runs: what differs between them, their circuits side by side, which heads act
-otherwise, and a click on a head for both.
+"""A page over two runs: their differences, their circuits side by side, the heads that act
+differently, and a card of each head in both runs.
 """
 
 from .page import check_page, drawn, two_runs, verdict, write

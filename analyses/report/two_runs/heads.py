@@ -1,14 +1,14 @@
-"""By how much each head's effect differs between two runs, and how far effects agree over heads.
+"""How much each head's effect differs between two runs, and how far effects agree over heads.
 
-1. A head's effect in a panel is read as everywhere on the pages: trial by trial, of pictures that
-   no task drew against the other answers, and trials of one source averaged first.
-2. Where both runs have a gap there, it is a share of each run's own gap, so that models with large
-   and with small logits stand side by side; else logits. A share is a ratio of two means; its
+1. A head's effect in a panel is computed as everywhere on the pages: trial by trial, less the other
+   answers if no task drew the pictures, with trials of one source averaged first.
+2. If both runs have a gap in the panel, effects are shares of each run's own gap, so that models
+   with large and small logits are comparable; else logits. A share is a ratio of two means; its
    observations are those of the delta method, r + (effect − r · gap) / mean gap with r the share.
-3. The difference is B less A, trial by trial where the trials are the same, else of the means
-   (`rgb_circuit.statistics.differences`). It is shown where q ≤ 5 % over all heads and panels
-   together, it is more than rounding, and it is as large as an effect that counts
-   (`rgb_circuit.calls.panels.least_effect` of either run).
+3. The difference is B less A, trial by trial if the trials are the same, else of the means
+   (`rgb_circuit.statistics.differences`). It is shown if q ≤ 5 % over all heads and panels
+   together, it exceeds rounding, and it is at least as large as an effect that counts
+   (`rgb_circuit.calls.panels.least_effect` of both runs).
 """
 
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ SHARE, LOGITS = "share of the gap", "logits"
 
 @dataclass(frozen=True)
 class Compared:
-    """Two runs of the same heads.
+    """The comparison of two runs with the same heads.
 
     Attributes:
         heads: a row per panel × head: ``panel, target, role, layer, head``; ``effect_a, effect_b``
             with ``_low, _high`` (95 %; in ``unit``); ``difference`` (B less A) with ``ci_low,
-            ci_high, p_value, q_value``; ``differs``, whether it is shown to; ``unit`` ("share of
-            the gap" or "logits"), ``paired`` (compared trial by trial), ``n_a, n_b`` (trials, or
-            clusters of them) and ``void``, why nothing was tested, else empty.
+            ci_high, p_value, q_value``; ``differs``, whether the difference is shown; ``unit``
+            ("share of the gap" or "logits"), ``paired`` (compared trial by trial), ``n_a, n_b``
+            (trials, or clusters of them) and ``void``, why nothing was tested, else empty.
         panels: a row per panel: ``panel, target, role, unit, paired, n_a, n_b, void``; ``gap_a,
             gap_b`` (logits); over heads ``correlation, ci_low, ci_high, ceiling, corrected,
             corrected_low, corrected_high``, as in `rgb_circuit.statistics.agreement`.
@@ -54,8 +54,9 @@ class Compared:
 
 @dataclass(frozen=True)
 class _Sample:
-    """A run's effects in a panel, an observation a row: ``effects`` (observations, heads), ``gap``
-    (observations,) or None, in logits; ``strata``, a label each; why nothing can be tested."""
+    """A run's effects in a panel, one observation per row: ``effects`` (observations, heads) and
+    ``gap`` (observations,) or None, in logits; ``strata``, a label per observation; ``void``, why
+    nothing can be tested."""
 
     effects: np.ndarray
     gap: np.ndarray | None
@@ -64,12 +65,12 @@ class _Sample:
 
     @property
     def mean_gap(self):
-        """In logits; NaN where there is none."""
+        """The mean gap in logits; NaN if there is none."""
         return np.nan if self.gap is None else self.gap.mean()
 
     @property
     def shares(self):
-        """Observations whose mean is the share of the gap."""
+        """Observations (observations, heads) whose mean is the share of the gap."""
         assert self.gap is not None
         scale = self.mean_gap
         share = self.effects.mean(0) / scale
@@ -77,8 +78,8 @@ class _Sample:
 
 
 def compared(a: Run, b: Run) -> Compared:
-    """Two runs of the same heads, with a panel in common."""
-    same = shared_trials(a, b).same
+    """Compare two runs that have the same heads and a panel in common."""
+    same_trials = shared_trials(a, b).same
     sides = [{(one.name, one.target, one.role): one for one in items.panels(run)} for run in (a, b)]
     heads, rows = [], []
     for key in sides[0]:
@@ -86,25 +87,25 @@ def compared(a: Run, b: Run) -> Compared:
             continue
         names = list(sides[0][key].effects.columns)
         samples = [_sample(run, side[key], names) for run, side in zip((a, b), sides)]
-        about = dict(zip(KEY, key)) | _about(samples, same)
-        rows.append(about | _agreement(samples, same))
-        heads.append(_differences((a, b), samples, names, about))
+        shared = dict(zip(KEY, key)) | _about(samples, same_trials)
+        rows.append(shared | _agreement(samples, same_trials))
+        heads.append(_differences((a, b), samples, names, shared))
     return Compared(_tested(pd.concat(heads, ignore_index=True)), pd.DataFrame(rows))
 
 
 def _sample(run, panel, names):
-    """What a run measured in a panel, of the heads in this order."""
+    """A run's measurements in a panel, with the heads in this order."""
     trials = {trial["name"]: trial for trial in run.manifest["trials"]}
-    # By name: two runs may have the same trials in another order.
+    # Sort by name: two runs may have the same trials in different orders.
     effects = panel.effects[names].dropna().sort_index()
-    own = [trials[str(name)] for name in effects.index]
-    words = np.array([trial["answers"][panel.role] for trial in own])
-    replicates = Replicates.recorded(own, run.task)
+    records = [trials[str(name)] for name in effects.index]
+    words = np.array([trial["answers"][panel.role] for trial in records])
+    replicates = Replicates.recorded(records, run.task)
     gap = _gap(run, panel).reindex(effects.index)
     with_gap = np.column_stack([effects.to_numpy(dtype=float), gap.to_numpy(dtype=float)])
     means, strata = replicates.means(with_gap, words, alike=True)
     void = replicates.too_few(words, replicates.all) or ("one trial" if len(means) < 2 else "")
-    # As the panels have it: missing where there is none to divide by.
+    # As in the panels: missing if there is no gap to divide by.
     frame = run.frames["panels"]
     has_gap = bool(frame.loc[frame["panel"] == panel.name, "gap"].notna().all())
     gap_of = means[:, -1] if has_gap and np.isfinite(means[:, -1]).all() else None
@@ -112,8 +113,7 @@ def _sample(run, panel, names):
 
 
 def _gap(run, panel):
-    """Per trial, what there was to restore, in logits: what `rgb_circuit.calls.panels.gaps`
-    averages."""
+    """The gap per trial, in logits: the values that `rgb_circuit.calls.panels.gaps` averages."""
     frame = run.frames["patch_heads"]
     if run.task.is_game:
         once = frame[frame["target"] == panel.target].drop_duplicates(["trial", "role"])
@@ -121,48 +121,48 @@ def _gap(run, panel):
         falls = once.pivot(index="trial", columns="role", values="fall").dropna(axis=1)
         return falls[falls.mean().idxmax()]
     right = run.task.conditions["clean"].right
-    other = run.task.changed(Sweep(panel.target)) if right else panel.target
-    rows = frame[frame["target"] == other]
+    changed = run.task.changed(Sweep(panel.target)) if right else panel.target
+    rows = frame[frame["target"] == changed]
     if right is None or rows.empty:
         return pd.Series(np.nan, frame["trial"].unique())
     before, after = (
-        items.against(run, rows, column, other, right).iloc[:, 0]
+        items.against(run, rows, column, changed, right).iloc[:, 0]
         for column in ("source_logit", "target_logit")
     )
     return before - after
 
 
 def _about(samples, same):
-    """What both samples of a panel are measured in, and on how much they rest."""
-    one, other = samples
+    """The common unit of a panel's two samples, and their sizes."""
+    a, b = samples
     return dict(
-        unit=LOGITS if one.gap is None or other.gap is None else SHARE,
-        paired=same and len(one.effects) == len(other.effects),
-        n_a=len(one.effects),
-        n_b=len(other.effects),
-        void=one.void or other.void,
+        unit=LOGITS if a.gap is None or b.gap is None else SHARE,
+        paired=same and len(a.effects) == len(b.effects),
+        n_a=len(a.effects),
+        n_b=len(b.effects),
+        void=a.void or b.void,
     )
 
 
 def _agreement(samples, same):
-    one, other = (sample.effects for sample in samples)
-    same = same and len(one) == len(other)
-    varied = all(np.ptp(side.mean(0)) > 0 for side in (one, other))
-    low, high = correlation_interval(one, other, same_trials=same)
-    corrected = disattenuated(one, other, same_trials=same)
+    a, b = (sample.effects for sample in samples)
+    same = same and len(a) == len(b)
+    varied = all(np.ptp(side.mean(0)) > 0 for side in (a, b))
+    low, high = correlation_interval(a, b, same_trials=same)
+    corrected = disattenuated(a, b, same_trials=same)
     names = "corrected", "corrected_low", "corrected_high"
     return dict(
         gap_a=samples[0].mean_gap,
         gap_b=samples[1].mean_gap,
-        correlation=np.corrcoef(one.mean(0), other.mean(0))[0, 1] if varied else np.nan,
+        correlation=np.corrcoef(a.mean(0), b.mean(0))[0, 1] if varied else np.nan,
         ci_low=low,
         ci_high=high,
-        ceiling=ceiling(one, other),
+        ceiling=ceiling(a, b),
     ) | dict(zip(names, corrected))
 
 
 def _differences(runs, samples, names, about):
-    """The rows of a panel, but for what takes those of all."""
+    """The rows of a panel, without the columns that need all panels."""
     in_shares = about["unit"] == SHARE
     table = pd.DataFrame([Head.parse(name) for name in names], columns=["layer", "head"])
     for side, sample in zip("ab", samples):
@@ -172,15 +172,15 @@ def _differences(runs, samples, names, about):
         table[f"effect_{side}_low"], table[f"effect_{side}_high"] = low, high
     values = [sample.shares if in_shares else sample.effects for sample in samples]
     strata = samples[0].strata, samples[1].strata
-    found = difference(*values, same_trials=about["paired"], strata=strata)
+    tested = difference(*values, same_trials=about["paired"], strata=strata)
     gaps = [sample.mean_gap for sample in samples]
     scales = gaps if in_shares else [1.0, 1.0]
     return pd.DataFrame({name: about[name] for name in KEY}, index=table.index).assign(
         **table,
-        difference=found.mean,
-        ci_low=found.low,
-        ci_high=found.high,
-        p_value=np.nan if about["void"] else found.p,
+        difference=tested.mean,
+        ci_low=tested.low,
+        ci_high=tested.high,
+        p_value=np.nan if about["void"] else tested.p,
         **{name: about[name] for name in ("unit", "paired", "n_a", "n_b", "void")},
         least=max(float(least_effect(gap)) / scale for gap, scale in zip(gaps, scales)),
         rounding=np.hypot(*(run.floor / scale for run, scale in zip(runs, scales))),
@@ -188,7 +188,7 @@ def _differences(runs, samples, names, about):
 
 
 def _interval(sample, in_shares):
-    """Of a run's own mean effects, as the pages have it."""
+    """The interval of a run's mean effects, as on the run's own page."""
     if len(sample.effects) < 2:
         return np.nan, np.nan
     if in_shares:
@@ -197,7 +197,7 @@ def _interval(sample, in_shares):
 
 
 def _tested(table):
-    """The rows of all panels, with what is shown over all of them."""
+    """The rows of all panels, with q values over all of them and the differences they show."""
     p, q = table["p_value"].to_numpy(), np.full(len(table), np.nan)
     q[~np.isnan(p)] = benjamini_hochberg(p[~np.isnan(p)])
     table.insert(table.columns.get_loc("p_value") + 1, "q_value", q)

@@ -28,7 +28,7 @@ from .scatter import Point, scatter
 from .settings import settings
 
 NEEDS = Needs(added={"accuracy": "by level right n share ci_low ci_high chance"})
-# Rows of a table of heads, and heads that a sentence names.
+# The most rows in a table of heads, and the most heads that a sentence names.
 MOST, NAMED = 40, 6
 
 
@@ -38,12 +38,11 @@ class Two:
 
     Attributes:
         a, b: the runs.
-        names: what they are called: by their runs, and where these are called alike by their
-            folders.
+        names: of the runs; of their folders if the runs have the same name.
         shared: what their trials have in common.
-        compared: what heads do in both; None where the heads are not the same.
-        other_heads: why they are not, in a sentence, else empty.
-        page: where the page is, if it was written; a notebook shows it.
+        compared: the comparison of heads; None if the heads are not the same.
+        other_heads: why they are not the same, in a sentence, else empty.
+        page: the path of the page, if it was written; a notebook shows it.
     """
 
     a: Run
@@ -59,12 +58,12 @@ class Two:
 
     @property
     def runs(self) -> tuple[Run, Run]:
-        """Both."""
+        """Both runs."""
         return self.a, self.b
 
     @cached_property
     def other_roles(self) -> list[OtherRole]:
-        """Heads that have a role in one run alone."""
+        """Heads with a role in only one run."""
         return other_roles(self.a, self.b)
 
 
@@ -72,32 +71,32 @@ def two_runs(a: str | Path, b: str | Path) -> Two:
     """Read and compare two folders.
 
     Raises:
-        InputError: a folder without a finished run, or runs without a panel in common.
+        InputError: a folder has no finished run, or the runs have no panel in common.
     """
     wanted = [head.NEEDS, NEEDS, *(section.needs for section in known_sections().values())]
-    one, other = (read(Path(folder), wanted) for folder in (a, b))
-    common_panels((one, other))
-    names = [run.name for run in (one, other)]
+    a_run, b_run = (read(Path(folder), wanted) for folder in (a, b))
+    common_panels((a_run, b_run))
+    names = [run.name for run in (a_run, b_run)]
     if names[0] == names[1]:
-        names = [f"{run.name} ({run.folder.resolve().name})" for run in (one, other)]
-    why = _other_heads(one, other)
+        names = [f"{run.name} ({run.folder.resolve().name})" for run in (a_run, b_run)]
+    why = _other_heads(a_run, b_run)
     return Two(
-        one,
-        other,
+        a_run,
+        b_run,
         (f"A: {names[0]}", f"B: {names[1]}"),
-        shared_trials(one, other),
-        None if why else compared(one, other),
+        shared_trials(a_run, b_run),
+        None if why else compared(a_run, b_run),
         why,
     )
 
 
 def _other_heads(a, b):
-    """Why heads cannot be matched one by one, in a sentence; empty where they can."""
+    """Why heads cannot be matched one by one, in a sentence; empty if they can."""
     shapes = [(run.manifest["layers"], run.manifest["heads"]) for run in (a, b)]
     if shapes[0] != shapes[1]:
-        said = " and ".join(f"{layers} layers × {heads} heads" for layers, heads in shapes)
+        sizes = " and ".join(f"{layers} layers × {heads} heads" for layers, heads in shapes)
         return (
-            f"The models have other shapes ({said}), so that a head of one is no head of the "
+            f"The models have other shapes ({sizes}), so that a head of one is no head of the "
             "other: only verdicts, answers and roles stand side by side."
         )
     heads = [set(map(tuple, run.frames["panels"][["layer", "head"]].to_numpy())) for run in (a, b)]
@@ -117,7 +116,7 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
         page: the file.
 
     Returns:
-        What is on it; at the end of a notebook's cell it shows the page.
+        The page's content; as the last value of a notebook's cell it shows the page.
 
     Raises:
         InputError: as `two_runs`.
@@ -129,14 +128,14 @@ def write(a: str | Path, b: str | Path, page: str | Path) -> Two:
 
 
 def check_page(page: str | Path) -> None:
-    """Raise CannotWrite for a file in a folder that there is not."""
+    """Raise CannotWrite for a file in a folder that does not exist."""
     folder = Path(page).parent
     if not folder.is_dir():
         raise CannotWrite(f"cannot write {page}: there is no folder {folder}; make it first")
 
 
 def drawn(found: Two, page: str | Path) -> Two:
-    """`write`, of runs that were read and compared."""
+    """`write`, for runs that were already read and compared."""
     path, failed = Path(page), dict[str, Exception]()
     with attempt(path.name, failed):
         return replace(found, page=write_bytes(path, _text(found).encode()))
@@ -176,25 +175,25 @@ def _text(found):
 
 
 def verdict(found: Two) -> str:
-    """What differs, in a sentence."""
+    """The differences, in a sentence."""
     if found.compared is None:
         return f"{found.a.name} and {found.b.name} have no heads that can be matched one by one."
     table = found.compared.heads
-    every = len(table[["layer", "head"]].drop_duplicates())
+    n_heads = len(table[["layer", "head"]].drop_duplicates())
     if found.shared.same and not table["difference"].any():
-        return f"Every effect of {every:,} heads is the same in both runs."
+        return f"Every effect of {n_heads:,} heads is the same in both runs."
     if table["p_value"].isna().all():
-        return f"Whether any of {every:,} heads acts otherwise cannot be tested."
+        return f"Whether any of {n_heads:,} heads acts otherwise cannot be tested."
     names = _differing(table)
     if not names:
-        return f"None of {every:,} heads is shown to act otherwise in B than in A."
+        return f"None of {n_heads:,} heads is shown to act otherwise in B than in A."
     verb = "is" if len(names) == 1 else "are"
-    acting = f"{len(names)} of {every:,} heads {verb} shown to act otherwise in B than in A"
+    acting = f"{len(names)} of {n_heads:,} heads {verb} shown to act otherwise in B than in A"
     return f"{acting}: {_few(names)}."
 
 
 def _differing(table) -> list[str]:
-    """The heads that are shown to differ, those that differ most first."""
+    """The heads that are shown to differ, largest differences first."""
     rows = table[table["differs"]].assign(size=lambda rows: rows["difference"].abs())
     rows = rows.sort_values("size", ascending=False, kind="stable")
     return list(dict.fromkeys(str(Head(row.layer, row.head)) for row in rows.itertuples()))
@@ -209,40 +208,40 @@ def _more(found):
     """What the verdict leaves open, in sentences."""
     if found.compared is None:
         return found.other_heads
-    said = [found.shared.says, _open(found.compared.heads)]
+    sentences = [found.shared.says, _open(found.compared.heads)]
     if others := found.other_roles:
-        names = [*dict.fromkeys(str(one.head) for one in others)]
-        against = [*dict.fromkeys(str(one.head) for one in others if one.refuted)]
+        names = [*dict.fromkeys(str(other.head) for other in others)]
+        against = [*dict.fromkeys(str(other.head) for other in others if other.refuted)]
         verb = "has" if len(names) == 1 else "have"
         ends = (
             f"refuted in the other run of {_few(against)}"
             if against
             else "not refuted in the other run, which may be for want of trials"
         )
-        said.append(f"{_few(names)} {verb} a role in one run alone; it is {ends}.")
-    return " ".join(text for text in said if text)
+        sentences.append(f"{_few(names)} {verb} a role in one run alone; it is {ends}.")
+    return " ".join(text for text in sentences if text)
 
 
 def _open(table):
-    """How large a difference these trials leave open, of heads that are not shown to differ."""
+    """How large a difference these trials leave open for heads that are not shown to differ."""
     left = table[~table["differs"] & table["p_value"].notna()]
     if left.empty or not table["difference"].any():
         return ""
     reach = np.maximum(left["ci_low"].abs(), left["ci_high"].abs())
-    said = []
-    for unit, own in reach.groupby(left["unit"], sort=False):
-        row = table.loc[own.idxmax()]
-        size = percent(own.max()) if unit == SHARE else f"{own.max():.2g} logits"
-        of = " of the gap" if unit == SHARE else ""
-        said.append(f"{size}{of} ({Head(row['layer'], row['head'])}, “{row['panel']}”)")
+    largest = []
+    for unit, reaches in reach.groupby(left["unit"], sort=False):
+        row = table.loc[reaches.idxmax()]
+        size = percent(reaches.max()) if unit == SHARE else f"{reaches.max():.2g} logits"
+        unit_text = " of the gap" if unit == SHARE else ""
+        largest.append(f"{size}{unit_text} ({Head(row['layer'], row['head'])}, “{row['panel']}”)")
     return (
         "Not shown to differ is not equal: the intervals of the others reach up to "
-        f"{' and '.join(said)}."
+        f"{' and '.join(largest)}."
     )
 
 
 def _accuracy(found):
-    """Rows of right answers: by what, and a cell of each run."""
+    """Rows of accuracy: what was counted, and a cell per run."""
     tables = [run.frames.get("accuracy") for run in found.runs]
     if any(table is None for table in tables):
         return []
@@ -258,12 +257,12 @@ def _accuracy(found):
 
 
 def _panels(found):
-    """Each panel as a scatter, with how far its effects agree over heads."""
+    """A scatter of each panel, with the agreement of its effects over heads."""
     if found.compared is None:
         return []
     drawn = []
     for row in found.compared.panels.to_dict("records"):
-        own = found.compared.heads.query("panel == @row['panel']")
+        rows = found.compared.heads.query("panel == @row['panel']")
         share = row["unit"] == SHARE
         points = [
             Point(
@@ -274,7 +273,7 @@ def _panels(found):
                 f"{Head(one['layer'], one['head'])}: A {_measured(one, 'effect_a', share)}, "
                 f"B {_measured(one, 'effect_b', share)}",
             )
-            for one in own.to_dict("records")
+            for one in rows.to_dict("records")
         ]
         drawing = scatter(
             points, share=share, names=found.names, says=f"Effects of heads, {row['panel']}"
@@ -287,14 +286,14 @@ def _agreement(row):
     """How far the effects of a panel agree over heads, in words."""
     if not np.isfinite(row["correlation"]):
         return "no correlation, since all effects of a run are equal"
-    said = f"r {_between(row, 'correlation', 'ci_low', 'ci_high')}"
+    text = f"r {_between(row, 'correlation', 'ci_low', 'ci_high')}"
     if not np.isfinite(row["ceiling"]):
-        return said
-    said += f", below a ceiling of {row['ceiling']:.2f} that noise leaves"
+        return text
+    text += f", below a ceiling of {row['ceiling']:.2f} that noise leaves"
     if not np.isfinite(row["corrected"]):
-        return f"{said}; a run is not shown to be more than noise"
+        return f"{text}; a run is not shown to be more than noise"
     without = _between(row, "corrected", "corrected_low", "corrected_high")
-    return f"{said}; without noise {without}"
+    return f"{text}; without noise {without}"
 
 
 def _between(row, value, low, high):
@@ -304,7 +303,7 @@ def _between(row, value, low, high):
 
 
 def _claims(found):
-    """Each claim that both runs tested, as a scatter of its effects."""
+    """A scatter of effects for each claim that both runs tested."""
     if not all("evidence" in run.frames for run in found.runs):
         return []
     columns = ["effect", "ci_low", "ci_high"]
@@ -319,24 +318,24 @@ def _claims(found):
     for name in sides[0]:
         if name not in sides[1]:
             continue
-        one, other = sides[0][name], sides[1][name].reindex(sides[0][name].index)
+        a_rows, b_rows = sides[0][name], sides[1][name].reindex(sides[0][name].index)
         points = [
             Point(
                 str(Head(*at)),
                 tuple(x),
                 tuple(y),
-                {state, there} == {"holds", "refuted"},
-                f"{Head(*at)}: A {state}, B {there}",
+                {a_state, b_state} == {"holds", "refuted"},
+                f"{Head(*at)}: A {a_state}, B {b_state}",
             )
-            for at, x, y, state, there in zip(
-                one.index,
-                one[columns].to_numpy(dtype=float),
-                other[columns].to_numpy(dtype=float),
-                one["state"],
-                other["state"],
+            for at, x, y, a_state, b_state in zip(
+                a_rows.index,
+                a_rows[columns].to_numpy(dtype=float),
+                b_rows[columns].to_numpy(dtype=float),
+                a_rows["state"],
+                b_rows["state"],
             )
         ]
-        both = pd.DataFrame({"a": one["effect"], "b": other["effect"]}).dropna()
+        both = pd.DataFrame({"a": a_rows["effect"], "b": b_rows["effect"]}).dropna()
         if both.empty:
             continue
         varied = (both.nunique() > 1).all()
@@ -354,7 +353,7 @@ def _claims(found):
 
 
 def _rows(found):
-    """Rows of the table of heads that differ, those that differ most first."""
+    """Rows of the table of heads that differ, largest differences first."""
     if found.compared is None:
         return []
     table = found.compared.heads
@@ -379,11 +378,11 @@ def _measured(row, value, share, low="", high=""):
     """A mean with its interval: per cent of the gap, or logits."""
     names = value, low or f"{value}_low", high or f"{value}_high"
     scale = 100 if share else 1
-    one = dict(zip(("effect", "ci_low", "ci_high"), (scale * row[name] for name in names)))
-    if abs(one["effect"]) < 1e-12:
-        one["effect"] = 0.0
-    many = places(one)
-    text = f"{signed(one['effect'], many)} {interval(one, many)}".strip()
+    numbers = dict(zip(("effect", "ci_low", "ci_high"), (scale * row[name] for name in names)))
+    if abs(numbers["effect"]) < 1e-12:
+        numbers["effect"] = 0.0
+    many = places(numbers)
+    text = f"{signed(numbers['effect'], many)} {interval(numbers, many)}".strip()
     return text.replace(f" {digits.MISSING}", "") + ("\N{NO-BREAK SPACE}%" if share else " logits")
 
 
@@ -391,8 +390,10 @@ def _others(found):
     """Rows of the table of heads whose role differs."""
     table = found.compared.heads
     rows = []
-    for one in found.other_roles:
-        own = table[(table["layer"] == one.head[0]) & (table["head"] == one.head[1])]
+    for differing in found.other_roles:
+        rows_of_head = table[
+            (table["layer"] == differing.head[0]) & (table["head"] == differing.head[1])
+        ]
         effects = [
             dict(
                 panel=row["panel"],
@@ -400,15 +401,15 @@ def _others(found):
                 b=_measured(row, "effect_b", row["unit"] == SHARE),
                 differs=row["differs"],
             )
-            for row in own.to_dict("records")
+            for row in rows_of_head.to_dict("records")
         ]
-        rows.append(dict(head=str(one.head), verdicts=one.verdicts, effects=effects))
+        rows.append(dict(head=str(differing.head), verdicts=differing.verdicts, effects=effects))
     return rows
 
 
 def _payload(found):
-    """What the cards are made of, packed: ``data``, and of each run the packed attention of its
-    pictures, ``looks``; both empty where there are no cards, and ``why_not`` says why."""
+    """The packed data of the cards: ``data``, and ``looks``, the packed attention of each run's
+    pictures; without cards both are empty and ``why_not`` says why."""
     why = found.other_heads or next(
         (run.why_not("sweeps") for run in found.runs if "sweeps" not in run.frames), ""
     )

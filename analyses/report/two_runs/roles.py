@@ -1,5 +1,4 @@
-"""Heads that have another role in the one run than in the other, and where each role stands in
-both."""
+"""Heads whose roles differ between two runs, and the state of each role in both."""
 
 from dataclasses import dataclass
 
@@ -15,11 +14,11 @@ class OtherRole:
     """A head whose roles differ between two runs.
 
     Attributes:
-        head: which one.
-        role: that it is shown to have in one run and not in the other.
+        head: the head.
+        role: shown in one run and not in the other.
         verdicts: of A and of B, in words.
-        refuted: whether the other run refutes the role of it, so that the two disagree; else these
-            trials only do not show it.
+        refuted: whether the other run refutes the role, so that the two disagree; else its trials
+            merely do not show it.
     """
 
     head: Head
@@ -29,17 +28,17 @@ class OtherRole:
 
 
 def other_roles(a: Run, b: Run) -> list[OtherRole]:
-    """Head by head, each role that is shown in one run alone; those on which the two disagree
-    first. None where a run told no roles."""
+    """Head by head, each role that is shown in only one run, disagreements first. Empty if a run
+    has no roles."""
     if not all("roles" in run.frames for run in (a, b)):
         return []
     named = [_named(run) for run in (a, b)]
-    found = []
+    differing = []
     for head, role in sorted(named[0] ^ named[1]):
-        verdicts = [_verdict(run, head, role, own) for run, own in zip((a, b), named)]
+        verdicts = [_verdict(run, head, role, shown) for run, shown in zip((a, b), named)]
         refuted = any(state == "refuted" for state, _ in verdicts)
-        found.append(OtherRole(head, role, (verdicts[0][1], verdicts[1][1]), refuted))
-    return sorted(found, key=lambda one: not one.refuted)
+        differing.append(OtherRole(head, role, (verdicts[0][1], verdicts[1][1]), refuted))
+    return sorted(differing, key=lambda one: not one.refuted)
 
 
 def _named(run) -> set[tuple[Head, str]]:
@@ -52,33 +51,33 @@ def _named(run) -> set[tuple[Head, str]]:
 
 
 def _verdict(run, head, role, named):
-    """Where a role stands for a head: its state, and that in words."""
+    """The state of a role for a head, as a word and in a sentence."""
     if (head, role) in named:
         return "shown", role
-    asked = {hypothesis.name: hypothesis for hypothesis in run.task.hypotheses}
-    if role not in asked:
+    hypotheses = {hypothesis.name: hypothesis for hypothesis in run.task.hypotheses}
+    if role not in hypotheses:
         return "untested", "not asked for in this run"
     rows = rows_of(run.frames["evidence"], head).drop_duplicates("prediction")
     rows = rows.set_index("prediction")
     states = rows["state"].where(rows["void"] == "", "void").to_dict()
-    against = [name for name in asked[role].refutes if states[name] == "holds"]
+    against = [name for name in hypotheses[role].refutes if states[name] == "holds"]
     left: dict[str, list[str]] = {"refuted": [], "undecided": [], "void": []}
-    for slot in asked[role].slots:
-        own = [states[name] for name in slot]
-        # Predictions of a slot stand in for each other, so that the best of them counts.
-        state = next(one for one in ("holds", "undecided", "void", "refuted") if one in own)
+    for slot in hypotheses[role].slots:
+        slot_states = [states[name] for name in slot]
+        # Predictions of a slot can replace each other, so the best of them counts.
+        state = next(one for one in ("holds", "undecided", "void", "refuted") if one in slot_states)
         if state != "holds":
             left[state].append(" or ".join(slot))
     words = {"refuted": "refuted", "undecided": "undecided", "void": "could not be tested"}
-    said = [f"{listed(names)} {words[state]}" for state, names in left.items() if names]
-    said += [f"{listed(against)} holds, which speaks against it"] if against else []
+    reasons = [f"{listed(names)} {words[state]}" for state, names in left.items() if names]
+    reasons += [f"{listed(against)} holds, which speaks against it"] if against else []
     state = "refuted" if left["refuted"] or against else "undecided"
-    return state, f"not shown to be: {'; '.join(said) or 'undecided'}"
+    return state, f"not shown to be: {'; '.join(reasons) or 'undecided'}"
 
 
 def role_by_role(a: Run, b: Run) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    """Where each role stands: its name, and of A and of B the words and the names of the heads that
-    have it."""
+    """The state of each role: its name, and for A and B the state in words and the names of its
+    heads."""
     names = dict.fromkeys(one.name for run in (a, b) for one in run.task.hypotheses)
     stands = [
         standing.standings(run.frames["evidence"], run.task) if "roles" in run.frames else {}

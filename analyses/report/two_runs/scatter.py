@@ -1,5 +1,5 @@
-"""A scatter of heads, one run against the other, as an SVG element in the page's own colours: a
-click on a head leads to it."""
+"""A scatter of heads, one run against the other, as an SVG element in the page's own colours; each
+head links to its card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from rgb_circuit.plots.canvas import percent
 from .. import digits
 from ..writing import signed
 
-# In the drawing's own units: its side, and what is left for axes.
+# In the drawing's own units: its side, and the margins for the axes.
 SIDE, LEFT, BOTTOM, EDGE = 320, 52, 36, 10
-# Of the longest axis: what is nearer to zero in both runs is drawn once. Heads with their names.
+# Heads closer to zero in both runs, as a share of the axis, share one mark. At most this many heads
+# have their names.
 NEAR, NAMED = 0.01, 8
 
 
@@ -24,9 +25,9 @@ class Point:
 
     Attributes:
         name: ``layer.head``.
-        x, y: what it does in A and in B, each (mean, low, high).
+        x, y: its effect in A and in B, each (mean, low, high).
         marked: whether it is shown to differ.
-        says: what a pointer on it tells.
+        says: the text of its tooltip.
     """
 
     name: str
@@ -37,15 +38,15 @@ class Point:
 
 
 def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], says: str) -> Markup:
-    """Heads with A to the right and B upwards, on one scale; dashed is where both do the same.
+    """Heads with A to the right and B upwards, on one scale; the dashed line means equal effects.
 
     Args:
-        share: numbers are fractions, else logits.
+        share: whether numbers are fractions; logits otherwise.
         names: of the runs, for the axes.
-        says: what it shows, for readers who cannot see it.
+        says: what the drawing shows, for readers who cannot see it.
     """
-    points = [one for one in points if np.isfinite([one.x[0], one.y[0]]).all()]
-    ends = [value for one in points for value in (*one.x, *one.y) if np.isfinite(value)]
+    points = [point for point in points if np.isfinite([point.x[0], point.y[0]]).all()]
+    ends = [value for point in points for value in (*point.x, *point.y) if np.isfinite(value)]
     low, high = min(0.0, *ends, 0.0), max(0.0, *ends, 0.0)
     pad = 0.06 * (high - low) or 1.0
     low, high = low - pad, high + pad
@@ -56,17 +57,17 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
     def up(value):
         return SIDE - BOTTOM - (value - low) / (high - low) * (SIDE - BOTTOM - EDGE)
 
-    far = [one for one in points if one.marked or _size(one) >= NEAR * (high - low)]
-    far.sort(key=lambda one: (one.marked, _size(one)))
+    far = [point for point in points if point.marked or _size(point) >= NEAR * (high - low)]
+    far.sort(key=lambda point: (point.marked, _size(point)))
     near = len(points) - len(far)
     body = _axes(low, high, across, up, share, names)
     if near:
-        told = f"{near:,} head{'s' * (near > 1)} that do next to nothing in either run"
+        tooltip = f"{near:,} head{'s' * (near > 1)} that do next to nothing in either run"
         body.append(
             f'<circle class="near" cx="{across(0):.1f}" cy="{up(0):.1f}" r="5">'
-            f"<title>{told}</title></circle>"
+            f"<title>{tooltip}</title></circle>"
         )
-    body += [_point(one, across, up) for one in far]
+    body += [_point(point, across, up) for point in far]
     body += _names(far, across, up)
     return Markup(
         f'<svg class="scatter" role="group" aria-label="{escape(says)}" '
@@ -112,7 +113,7 @@ def _axes(low, high, across, up, share, names):
 
 
 def _step(width):
-    """Between ticks, a round number: four or five of them."""
+    """A round distance between ticks, for four to six steps."""
     size = 10.0 ** np.floor(np.log10(width / 4))
     return next(many * size for many in (1, 2, 5, 10) if width / (many * size) <= 6)
 
@@ -132,15 +133,16 @@ def _point(one, across, up):
 
 
 def _names(points, across, up):
-    """The names of the heads that differ and of those that do most, where there is room."""
+    """The names of the heads that differ and of those with the largest effects, if there is
+    room."""
     taken: list[tuple[float, float]] = []
     out = []
-    for one in points[: -NAMED - 1 : -1]:
-        x, y = across(one.x[0]) + 7, up(one.y[0]) + 3.5
+    for point in points[: -NAMED - 1 : -1]:
+        x, y = across(point.x[0]) + 7, up(point.y[0]) + 3.5
         if x > SIDE - 24:
             x -= 34
-        if any(abs(x - other) < 24 and abs(y - below) < 11 for other, below in taken):
+        if any(abs(x - left) < 24 and abs(y - below) < 11 for left, below in taken):
             continue
         taken.append((x, y))
-        out.append(f'<text class="name" x="{x:.1f}" y="{y:.1f}">{one.name}</text>')
+        out.append(f'<text class="name" x="{x:.1f}" y="{y:.1f}">{point.name}</text>')
     return out

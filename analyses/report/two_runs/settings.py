@@ -1,5 +1,5 @@
-"""In what two runs differ: model, number format, question, options, versions; and how alike their
-trials are."""
+"""The settings in which two runs differ (model, number format, question, options, versions), and
+how similar their trials are."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from rgb_circuit.keeping.shared_trials import shared_trials
 from ..run import Run
 from ..writing import listed
 
-# Dotted name in a manifest → what it is called; "" for what says nothing beside the rest.
+# Dotted name in a manifest → its name on the page; "" for entries that are not listed.
 NAMES = {
     "dtype": "number format",
     "template": "conversation",
@@ -27,22 +27,22 @@ NAMES = {
      "options.no_pictures", "options.trials_file", "options.hypotheses", "also_asked",
      "registered.after", "registered.file", "registered.hash"), ""
 )  # fmt: skip
-# Hashes, which say nothing but that they differ.
+# Hashes, which only say that something differs.
 HASHED = ("config", "weights", "chat_template", "tokenizer")
-# What is another in another number format, of the same model too.
+# Entries that differ with the number format, even for the same model.
 OF_NUMBERS = {"config", "weights"}
-# Of what has many parts, such as a processor, so many rows.
+# Entries with more differing parts than this, such as a processor, get a single row.
 MOST_PARTS = 4
 LONGEST = 160
 
 
 def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
-    """What differs: name, and what it is in A and in B."""
+    """The differences: name, and its value in A and in B."""
     rows: dict[str, list[tuple[str, str, str]]] = {}
     different = differing(a.manifest, b.manifest)
     same_model = not {"model", "revision", "commit"} & set(different)
     follows = OF_NUMBERS if same_model and "dtype" in different else set()
-    for name, (one, other) in different.items():
+    for name, (in_a, in_b) in different.items():
         if name in follows:
             continue
         top, _, rest = name.partition(".")
@@ -53,14 +53,14 @@ def settings(a: Run, b: Run) -> list[tuple[str, str, str]]:
             called = f"version of {rest}"
         if called:
             if name == "model":
-                # The folders that a model lies in are nobody else's business.
-                one, other = a.model_title, b.model_title
-            rows.setdefault(top, []).append((called, *_values(top, one, other)))
-    found = []
-    for top, own in rows.items():
-        few = len(own) <= MOST_PARTS or top in ("options", "versions")
-        found += own if few else [(top, f"{len(own)} of its settings differ", "")]
-    return found + _trials(a, b)
+                # A model's parent folders are private.
+                in_a, in_b = a.model_title, b.model_title
+            rows.setdefault(top, []).append((called, *_values(top, in_a, in_b)))
+    listed_rows = []
+    for top, parts in rows.items():
+        few = len(parts) <= MOST_PARTS or top in ("options", "versions")
+        listed_rows += parts if few else [(top, f"{len(parts)} of its settings differ", "")]
+    return listed_rows + _trials(a, b)
 
 
 def _values(top, one, other):
@@ -74,7 +74,7 @@ def _short(value):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = listed([str(one) for one in value]) if isinstance(value, list) else str(value)
+    text = listed([str(entry) for entry in value]) if isinstance(value, list) else str(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
@@ -84,9 +84,9 @@ def _trials(a, b):
     if not shared.same:
         both = f" ({shared.n} of them in both)" if shared.n else ""
         rows.append(("trials", f"{a.n}{both}", f"{b.n}{both}"))
-    asked = [_question(run.manifest) for run in (a, b)]
-    if asked[0] != asked[1]:
-        rows.append(("first question, as it is asked", *asked))
+    questions = [_question(run.manifest) for run in (a, b)]
+    if questions[0] != questions[1]:
+        rows.append(("first question, as it is asked", *questions))
     return rows
 
 
