@@ -112,7 +112,8 @@ def test_a_false_hypothesis_is_refuted_of_every_head(false):
 
 
 def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true):
-    page = (true[0] / "report.html").read_text()
+    # Any letters may stand in a packed picture.
+    page = re.sub("[A-Za-z0-9+/]{200,}", "", (true[0] / "report.html").read_text())
     assert "4 reader heads (3.0, 3.2, 4.1, 4.3)" in page and "brings it to the answer" in page
     assert "color extractor" not in page and "P1a" not in page
 

@@ -16,6 +16,7 @@ from analyses.command import main
 from analyses.report import head, page, run
 from analyses.report.two_runs import heads, roles, settings, two_runs, verdict, write
 from analyses.report.two_runs import page as two_page
+from analyses.report.two_runs.scatter import Point, scatter
 from rgb_circuit.keeping.shared_trials import shared_trials
 from rgb_circuit.statistics.differences import difference
 from rgb_circuit.trial import described
@@ -359,3 +360,12 @@ def test_a_click_on_a_head_shows_it_in_both_runs(planted_run, weaker, tmp_path):
 def test_a_notebook_shows_the_page(planted_run, tmp_path):
     assert two_runs(planted_run, planted_run)._repr_html_() is None
     assert "<iframe" in write(planted_run, planted_run, tmp_path / "page.html")._repr_html_()
+
+
+@pytest.mark.parametrize("size", [6e-5, 0.012, 24.0])
+def test_numbers_on_axes_are_short_and_told_apart(size):
+    point = Point("3.0", (size, size, size), (-size, -size, -size), False, "")
+    drawn = scatter([point], share=False, names=("A", "B"), says="both")
+    ticks = re.findall(r'class="tick"[^>]*>([^<]*)<', drawn)
+    # Each once to the right and once upwards, in the room left of the axis.
+    assert len(ticks) == 2 * len(set(ticks)) and max(map(len, ticks)) <= 6, ticks

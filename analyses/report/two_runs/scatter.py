@@ -9,9 +9,6 @@ from markupsafe import Markup, escape
 
 from rgb_circuit.plots.canvas import percent
 
-from .. import digits
-from ..writing import signed
-
 # In the drawing's own units: its side, and the margins for the axes.
 SIDE, LEFT, BOTTOM, EDGE = 320, 52, 36, 10
 # Heads closer to zero in both runs, as a share of the axis, share one mark. At most this many heads
@@ -82,14 +79,13 @@ def _size(point):
 def _axes(low, high, across, up, share, names):
     step = _step(high - low)
     ticks = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
-    places = digits.three(ticks)
     ends = low, high
     out = [
         f'<path class="same" d="M{across(low):.1f} {up(low):.1f}L{across(high):.1f} '
         f'{up(high):.1f}"/>'
     ]
     for value in ticks:
-        text = percent(value) if share else signed(value, places).replace("+", "")
+        text = percent(value) if share else f"{value + 0.0:.4g}".replace("-", "−")
         kind = "zero" if abs(value) < step / 2 else "line"
         for x0, y0, x1, y1 in ((value, ends[0], value, ends[1]), (ends[0], value, ends[1], value)):
             out.append(
