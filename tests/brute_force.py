@@ -38,7 +38,8 @@ class BruteForce:
 
     def inputs(self, trial, condition, rows=1):
         """Inputs of the bare forward, with the same picture in every row."""
-        text = trial.prompt.replace("<image>", self.processor.image_token)
+        mark = getattr(self.processor, "image_placeholder_token", self.processor.image_token)
+        text = trial.prompt.replace("<image>", mark)
         made = self.processor(
             text=[text] * rows,
             images=[[trial.images[condition]]] * rows,

@@ -1170,6 +1170,71 @@ def ovis2():
     return hf.Ovis2ForConditionalGeneration(config), processor
 
 
+@family(48, 6, options={"crop_to_patches": False})
+def qianfan_ocr():
+    """Its prompts have a word of their own for a picture, which its processor replaces."""
+    named = dict(
+        start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>"
+    )
+    tokens = tokenizer(("<image>", *IM), begin=None, end="<|endoftext|>", **named)
+    processor = hf.QianfanOCRProcessor(
+        hf.GotOcr2ImageProcessorPil(size=square(48), crop_to_patches=True),
+        tokens,
+        image_seq_length=36,
+        chat_template=chatml("<image>\n"),
+    )
+    config = hf.QianfanOCRConfig(
+        vision_config=dict(image_size=[48, 48], patch_size=[4, 4], **VISION),
+        text_config=hf.Qwen3Config(**ids(tokens, **WIDE_HEADS)),
+        image_token_id=tokens.context_image_token_id,
+        image_seq_length=36,
+    )
+    return hf.QianfanOCRForConditionalGeneration(config), processor
+
+
+@family(32, 4, tokens=16 + 4 * 5, views=2, takes=("image_sizes",))
+def granite4_vision():
+    """Features of the tower are added before every layer, to both views; what layers give is
+    scaled."""
+    tokens = tokenizer(("<image>",))
+    pictures = hf.LlavaNextImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size=square(32), image_grid_pinpoints=anyres(32)
+    )
+    processor = hf.Granite4VisionProcessor(
+        pictures,
+        tokens,
+        patch_size=4,
+        vision_feature_select_strategy="full",
+        downsample_rate="1/2",
+        chat_template=LLAVA_CHAT,
+    )
+    scales = dict(
+        attention_multiplier=D_HEAD**-0.5, residual_multiplier=0.7, embedding_multiplier=2.0
+    )
+    # The projector's heads are 64 wide.
+    tower = siglip_tower(32, hidden_size=64)
+    config = hf.Granite4VisionConfig(
+        vision_config=tower,
+        text_config=ids(tokens, **TEXT, **scales, model_type="granite4_vision_text"),
+        qformer_config=dict(
+            model_type="blip_2_qformer",
+            num_hidden_layers=1,
+            intermediate_size=32,
+            cross_attention_frequency=1,
+            use_qformer_text_input=False,
+        ),
+        image_token_index=tokens.convert_tokens_to_ids("<image>"),
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        image_grid_pinpoints=anyres(32),
+        image_seq_length=16,
+        downsample_rate="1/2",
+        deepstack_layer_map=[[-1, 0], [-2, 2]],
+        spatial_target_layers=[0, 1, 2, 3],
+    )
+    return hf.Granite4VisionForConditionalGeneration(config), processor
+
+
 # The families that can be built with the installed packages.
 NAMES = [
     name for name, family in FAMILIES.items() if family.needs is None or find_spec(family.needs)

@@ -265,8 +265,8 @@ OTHERS = {
     ),
     "a Q-Former": (
         lambda: hf.InstructBlipConfig(),
-        r"of type 'instructblip', which does not look at pictures through image tokens in its "
-        r"prompt \(no image_token_id\)",
+        r"of type 'instructblip', which is not known to look at pictures through image tokens in "
+        r"its prompt \(its configuration has no image_token_id\)",
     ),
     "a resampler": (
         lambda: hf.Idefics2Config(
@@ -274,7 +274,7 @@ OTHERS = {
             vision_config=VISION,
             perceiver_config=dict(resampler_n_latents=16, hidden_size=32, rms_norm_eps=1e-6),
         ),
-        "makes 16 tokens of a picture by a resampler .*perceiver_config.* no token stands for a "
+        "makes the tokens of a picture by a resampler .*perceiver_config.* no token stands for a "
         "place",
     ),
 }

@@ -297,8 +297,17 @@ def test_attention_over_the_picture_is_the_bare_models(subject):
     )
 
 
-# Their layers norm what heads and MLP give, or their final norm takes the mean off.
-NO_SUM = ("gemma3", "paligemma2", "glm4v", "glm46v", "exaone4_5", "aya_vision", "cohere2_vision")
+# Their layers norm or scale what heads and MLP give, or their final norm takes the mean off.
+NO_SUM = (
+    "gemma3",
+    "paligemma2",
+    "glm4v",
+    "glm46v",
+    "exaone4_5",
+    "aya_vision",
+    "cohere2_vision",
+    "granite4_vision",
+)
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ def test_what_shows_no_pictures_is_refused(tmp_path):
         )
     ).save_pretrained(tmp_path)
     with pytest.raises(
-        rgb.InputError, match="of type 'bert', which does not look at pictures through image tokens"
+        rgb.InputError, match="of type 'bert', which is not known to look at pictures"
     ):
         rgb.load(str(tmp_path))
 

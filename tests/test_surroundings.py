@@ -9,6 +9,7 @@ import sys
 import families
 import pytest
 import torch
+import transformers as hf
 
 import rgb_circuit as rgb
 from analyses.command import main
@@ -124,6 +125,20 @@ def test_image_tokens_that_are_no_grid_are_told_as_they_are(count, seen, monkeyp
         rgb.InputError, match=f"makes {count} image tokens of a picture of 24 × 24 px, {seen}"
     ):
         rgb.wrap(*random_llava(0, layers=2), name="odd")
+
+
+def test_positions_that_differ_between_the_pictures_of_a_batch_are_refused(monkeypatch):
+    """As of HunyuanVL in transformers 5.24, which numbers the pictures of a batch."""
+    own = hf.Qwen2VLModel.get_rope_index
+
+    def counted_on(*given, **named):
+        places, deltas = own(*given, **named)
+        return places * torch.arange(1, 1 + places.shape[1])[:, None], deltas
+
+    module, processor = families.built("qwen2_vl")
+    monkeypatch.setattr(hf.Qwen2VLModel, "get_rope_index", counted_on)
+    with pytest.raises(rgb.InputError, match="depend on which pictures it is shown together"):
+        rgb.wrap(module, processor, name="counted", tiles=6)
 
 
 def test_attention_of_another_form_is_told_by_how_much(grouped):

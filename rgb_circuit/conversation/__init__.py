@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError, first_line
 from ..files.table_text import shortened
-from .answers import once_begun
+from .answers import once_begun, picture_mark
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, ProcessorMixin
@@ -105,7 +105,7 @@ def _template(processor, written):
     # A template may raise anything.
     except Exception as error:
         return None, f"fails on a question about a picture ({first_line(error)})"
-    text = once_begun(processor.tokenizer, text).replace(processor.image_token, "<image>")
+    text = once_begun(processor.tokenizer, text).replace(picture_mark(processor), "<image>")
     if text.count(EXAMPLE_QUESTION) != 1 or "{question}" in text:
         return None, f"does not write a question once, as it is asked (it writes {text!r})"
     if (times := text.count("<image>")) != 1:

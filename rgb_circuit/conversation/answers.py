@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 
 FORMS: Mapping[str, Callable[[str], str]] = {
@@ -150,6 +150,12 @@ def once_begun(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     ):
         return text.removeprefix(begin)
     return text
+
+
+def picture_mark(processor: ProcessorMixin) -> str:
+    """What stands for a picture in a text that the processor is given: its image token, or a word
+    that it writes these in place of."""
+    return getattr(processor, "image_placeholder_token", None) or processor.image_token
 
 
 def ends(tokenizer: PreTrainedTokenizerBase) -> bool:

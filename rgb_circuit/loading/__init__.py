@@ -20,7 +20,7 @@ from nnsight import TransformersModel
 from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 from ..conversation import EXAMPLE_QUESTION, prompt, template_of
-from ..conversation.answers import preferred
+from ..conversation.answers import picture_mark, preferred
 from ..errors import FOREIGN, InputError, first_line
 from ..module.layout import Layout, layout_of
 from ..module.modules import KERNELS, check_language_model, check_ready, check_vlm
@@ -273,7 +273,7 @@ def _shown(name, module, processor, tiles):
     template = template_of(name, module.config, processor)
     text = prompt(EXAMPLE_QUESTION, template)
     try:
-        shown = text.replace("<image>", processor.image_token)
+        shown = text.replace("<image>", picture_mark(processor))
         layout = layout_of(name, module, processor, shown, tiles)
     except InputError:
         raise

@@ -208,6 +208,11 @@ def _check(probed, heads, server, name):
             "multiplier",
             "unembedded",
         )
+    if not probed["alike"]:
+        refuse(
+            "it gives the pictures of a batch other positions than each would have alone, so that "
+            "its numbers depend on which pictures it is shown together"
+        )
     if not probed["rewritten"] <= 2e-3:
         refuse("writing the heads' own outputs back changes its logits", "rewritten")
     if not probed["zeroed"] >= 1e-6:

@@ -136,7 +136,8 @@ def layout_of(
             f"{processor.image_token!r}, has id {own}, so give the processor or the configuration "
             "in which both are one"
         )
-    if any_size and count != (side // tile) ** 2:
+    # A number that is no square is another form of grid, not another size.
+    if any_size and count != (side // tile) ** 2 and count == isqrt(count) ** 2:
         fitting = [
             n
             for n in range(2, 2 * TILES + 1)
@@ -151,7 +152,7 @@ def layout_of(
             stacklevel=2,
         )
         return layout_of(name, module, processor, prompt, nearest)
-    for first, views in ((0, 1), (1, 1), (0, 2)):
+    for first, views in ((0, 1),) if any_size else ((0, 1), (1, 1), (0, 2)):
         rows = isqrt(max(0, count - first) // views)
         widths = (rows, rows + 1)[:views]
         covered = side // patch * patch
@@ -159,11 +160,12 @@ def layout_of(
             options = _whole(processor, side)
             return Layout((rows, rows), covered // rows, side, first, widths, options, takes)
     rows = isqrt(count)
+    one = "no square grid" if any_size else "neither a square grid nor two"
     seen = (
         f"a grid of {rows} × {rows} places, between which its {side // patch * patch} px do not "
         "divide"
         if rows * rows == count
-        else "neither a square grid nor two"
+        else one
     )
     raise InputError(
         f"{name!r} makes {count} image tokens of a picture of {side} × {side} px, {seen}, so no "

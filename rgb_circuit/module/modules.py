@@ -34,21 +34,21 @@ def check_config(config: PreTrainedConfig, name: str) -> None:
     advice = "give one that does, such as llava-hf/llava-1.5-7b-hf"
     if lacking or type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         why = (
-            f"no {' and no '.join(lacking)}"
+            f"its configuration has no {' and no '.join(lacking)}"
             if lacking
             else "not among transformers' models for that"
         )
         raise InputError(
-            f"{name!r} is a model of type {config.model_type!r}, which does not look at pictures "
-            f"through image tokens in its prompt ({why}); {advice}"
+            f"{name!r} is a model of type {config.model_type!r}, which is not known to look at "
+            f"pictures through image tokens in its prompt ({why}); {advice}"
         )
-    resampler = getattr(config, "perceiver_config", None)
-    if resampler is not None:
-        raise InputError(
-            f"{name!r} ({config.model_type!r}) makes {resampler.resampler_n_latents} tokens of a "
-            "picture by a resampler (perceiver_config), which reads the whole picture for each, so "
-            f"that no token stands for a place; {advice}"
-        )
+    for part in ("perceiver_config", "projector_patch_to_query_dict"):
+        if getattr(config, part, None) is not None:
+            raise InputError(
+                f"{name!r} ({config.model_type!r}) makes the tokens of a picture by a resampler "
+                f"({part}), which reads the whole picture for each, so that no token stands for a "
+                f"place; {advice}"
+            )
 
 
 def check_vlm(module: torch.nn.Module, name: str) -> None:

@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     from .sweep import Plain
 
 
-def moved(wrapped: TransformersModel, inputs, views) -> list[list[int]]:
+def moved(wrapped: TransformersModel, inputs, views) -> tuple[list[list[int]], bool]:
     """Per changed picture, the place in each view whose token, where it enters layer 0, differs
-    most from the first picture's."""
+    most from the first picture's; and whether all pictures have the same rotary angles there."""
     with wrapped.trace(**inputs, use_cache=False, logits_to_keep=1) as tracer:
-        entries = language_model(wrapped).layers[0].input.float().save()
+        arguments, options = language_model(wrapped).layers[0].inputs
+        entries = arguments[0].float().save()
+        alike = same_angles(options.get("position_embeddings")).save()
         tracer.stop()
     moved = (entries[1:] - entries[:1]).norm(dim=-1)
-    return [[int(one[view].argmax()) for view in views] for one in moved]
+    return [[int(one[view].argmax()) for view in views] for one in moved], bool(alike)
+
+
+def same_angles(angles) -> torch.Tensor:
+    """Whether all pictures have the same angles (…, pictures or 1, positions, width), a tuple of
+    them, a mapping, or None."""
+    if isinstance(angles, torch.Tensor):
+        return (angles == angles[..., :1, :, :]).all()
+    parts = angles.values() if isinstance(angles, dict) else angles or ()
+    return torch.tensor(all(bool(same_angles(part)) for part in parts))
 
 
 def probed(
@@ -45,9 +56,9 @@ def probed(
         ``unembedded`` as ``lm_head`` of the final norm's output, capped by ``softcap`` (the given
         one or None, whichever fits); ``rewritten`` with each z written back; ``zeroed`` with z
         zeroed; and ``swept``, the difference between a sweep and whole forwards for zeroed heads.
-        ``moved``: see `moved`. ``o_proj``: the difference between ``o_proj`` of z and the attention
-        block's output, as a fraction of the latter. ``rounding``: see `rounding`; 0 in half
-        precision.
+        ``moved``, ``alike``: see `moved`. ``o_proj``: the difference between ``o_proj`` of z and
+        the attention block's output, as a fraction of the latter. ``rounding``: see `rounding`; 0
+        in half precision.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -81,6 +92,7 @@ def probed(
             layer.self_attn.o_proj.input = torch.zeros_like(z)
         zeroed = wrapped.output.logits[0, -1].float().save()
     largest = plain.abs().max()
+    places, alike = moved(wrapped, differing, views)
     likeliest = plain.softmax(-1).topk(min(most, len(plain)))
     ids = likeliest.indices.tolist()
     fits = set(widths) == {head_shape[0] * head_shape[1]}
@@ -96,7 +108,8 @@ def probed(
         "softcap": softcap,
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
-        "moved": moved(wrapped, differing, views),
+        "moved": places,
+        "alike": alike,
         "swept": swept,
         "furthest": furthest,
         "o_proj": max(float(gap) for gap in gaps),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..conversation import question_of
-from ..conversation.answers import ends, once_begun
+from ..conversation.answers import ends, once_begun, picture_mark
 from ..edits import POSITIONS
 from ..errors import FOREIGN, InputError, first_line
 from ..pictures.views import covering
@@ -289,7 +289,7 @@ def _question_positions(model, trial, input_ids, condition):
         )
     tokenizer = model.processor.tokenizer
     prompt_shown = read(model, prompt, trial.words).prompt.replace(
-        "<image>", model.processor.image_token
+        "<image>", picture_mark(model.processor)
     )
     text = once_begun(tokenizer, prompt_shown)
     begin = text.rindex(question)

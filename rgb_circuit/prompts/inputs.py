@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
-from ..conversation.answers import ends, once_begun
+from ..conversation.answers import ends, once_begun, picture_mark
 from ..module.layout import Layout
 from ..module.uncut import uncut
 from ..running.execute import one_at_a_time
@@ -29,7 +29,7 @@ def inputs_of(
     """
     tokenizer = processor.tokenizer
     texts = [
-        once_begun(tokenizer, prompt.replace("<image>", processor.image_token))
+        once_begun(tokenizer, prompt.replace("<image>", picture_mark(processor)))
         for prompt in prompts
     ]
     # Two threads cannot use a fast tokenizer at once.
