@@ -93,6 +93,7 @@ def _pictures(run):
     shown, pictures = shown.loc[["clean", *changed[:1]]], []
     for picture, (condition, row) in zip(shown_pictures(shown, run), shown.iterrows()):
         answered = played.loc[condition] if condition in played.index else NOT_PLAYED
+        correct = None if pd.isna(answered["correct"]) else bool(answered["correct"])
         pictures.append(
             picture
             | dict(
@@ -100,9 +101,9 @@ def _pictures(run):
                 asked=question_of(row["prompt"], run.manifest.get("template") or TEMPLATE)
                 or row["prompt"],
                 answer=answered["answer"],
-                correct=None if pd.isna(answered["correct"]) else bool(answered["correct"]),
+                correct=correct,
                 says=run.task.conditions[condition].says,
-                means=_means(run.task, condition) if answered["correct"] else "",
+                means=_means(run.task, condition) if correct else "",
             )
         )
     return pictures
