@@ -397,7 +397,9 @@ def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium, monkeypat
         again = shown(opened(chromium, out / "report.html", address))
         assert again.locator("#explore-sweep option:checked").inner_text() == sweep
         again.context.close()
-    names = page.locator("#explore-effects .role-axis-label text").all_text_contents()
+    # A phone shows a head's effects in its sheet alone.
+    wide = shown(opened(chromium, out / "report.html"))
+    names = wide.locator("#explore-effects .role-axis-label text").all_text_contents()
     assert {f"z: clean → {target}" for target in ODD[:3]} <= set(names)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert page.locator("#explore-head b, #explore-panels b, #pictures b").count() == 0
