@@ -53,7 +53,7 @@ def check_folder(options: Namespace) -> None:
 
 
 @dataclass(frozen=True)
-class Described:
+class PlannedTrials:
     """Trials as far as they are known without a model.
 
     Attributes:
@@ -87,14 +87,14 @@ def model_and_trials(
         check_heads(recorded_model(recorded), [*heads])
         trials = study.trials_again(options.folder, recorded)
         return study.reloaded(recorded), trials
-    described = _as_options_say(options, take_task(options))
+    planned = _as_options_say(options, take_task(options))
     if hasattr(options, "trial"):
-        check_trial(options.trial, described.n)
-        _check_condition(options.condition, described.conditions)
+        check_trial(options.trial, planned.n)
+        _check_condition(options.condition, planned.conditions)
     also = getattr(options, "also", None)
-    needed = [*described.needed, *([WordsNeeded.of_task(find(also))] if also else [])]
-    model = loaded(options, needed, heads, described.grid)
-    return model, described.make(model)
+    needed = [*planned.needed, *([WordsNeeded.of_task(find(also))] if also else [])]
+    model = loaded(options, needed, heads, planned.grid)
+    return model, planned.make(model)
 
 
 def check_trial(number: int, n: int) -> None:
@@ -148,7 +148,7 @@ def _of_task(name, do):
         raise InputError(f"--task {name}: {error}") from error
 
 
-def _as_options_say(options: Namespace, task: Task | None) -> Described:
+def _as_options_say(options: Namespace, task: Task | None) -> PlannedTrials:
     _check_fixed(options)
     _take_columns(options)
     made = _drawn if options.trials_file is None else _given
@@ -276,7 +276,7 @@ def _given(options, task):
     conditions = dict.fromkeys(name for trial in bare for name in trial.images)
     grids = {trial.grid for trial in bare}
     grid = grids.pop() if len(grids) == 1 else None
-    return Described(needed, make, len(bare), tuple(conditions), grid)
+    return PlannedTrials(needed, make, len(bare), tuple(conditions), grid)
 
 
 def _drawn(options, task):
@@ -285,13 +285,13 @@ def _drawn(options, task):
     template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]
     if options.trials == "published":
-        return Described(needed, _published, 1, tuple(task.conditions))
+        return PlannedTrials(needed, _published, 1, tuple(task.conditions))
     n = int(options.trials)
 
     def make(model):
         return draw_trials(model, task, n, options.seed, **options.fix)
 
-    return Described(needed, make, n, tuple(task.conditions))
+    return PlannedTrials(needed, make, n, tuple(task.conditions))
 
 
 def _published(model):
