@@ -41,7 +41,8 @@ def changed(before, left, entry) -> float:
     added = added_between(left, entry)
     if before is None and added is None:
         return 0.0
-    change = (0 if added is None else added) - (0 if before is None else before)
+    nothing = torch.zeros_like(entry)
+    change = (nothing if added is None else added) - (nothing if before is None else before)
     return float(change.abs().max() / entry.abs().max())
 
 
