@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from numbers import Integral
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -443,6 +444,10 @@ def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "he
 
 def check_head(model: Headed, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
+    if not (isinstance(layer, Integral) and isinstance(head, Integral)):
+        raise InputError(
+            f"layer and head are {layer!r} and {head!r}; give whole numbers, such as 3 and 2"
+        )
     if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
         raise InputError(
             f"head {Head(layer, head)} does not exist in {model.name}; it has layers 0 to "
@@ -452,6 +457,8 @@ def check_head(model: Headed, layer: int, head: int) -> None:
 
 def check_layer(model: Vlm, layer: int) -> None:
     """Raise InputError unless the model has this layer."""
+    if not isinstance(layer, Integral):
+        raise InputError(f"layer is {layer!r}; give a whole number, such as 3")
     if not 0 <= layer < model.n_layers:
         raise InputError(
             f"layer {layer} does not exist in {model.name}; it has layers 0 to {model.n_layers - 1}"
