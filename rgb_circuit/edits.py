@@ -10,6 +10,7 @@ from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import InputError
+from .files.table_text import shortened
 from .heads import Head
 
 if TYPE_CHECKING:
@@ -435,7 +436,7 @@ def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "he
         pairs = [Head(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):
         raise InputError(
-            f"{what} is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]"
+            f"{what} is {shortened(heads)}; give a list of (layer, head) pairs such as [(3, 2)]"
         ) from None
     for pair in pairs:
         check_head(model, *pair)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rgb_circuit as rgb
-from analyses import circuit, composition, roles, task_reading
+from analyses import circuit, composition, evidence, roles, task_reading
 from analyses.attention_statistics import attention_statistics
 from rgb_circuit.calls.attention import attention_from_end
 
@@ -315,6 +315,17 @@ def test_numbers_of_numpy_and_single_names_and_edits_are_what_they_say(grouped, 
             ),
             "layer is '1'; give a whole number",
         ),
+        (
+            lambda model, trials: rgb.patch_heads(
+                model, trials, heads=pd.DataFrame({"layer": [1]})
+            ),
+            "heads is    layer 0      1; give a list of (layer, head) pairs",
+        ),
+        (
+            lambda model, trials: evidence.examine(model, trials, "a.toml"),
+            "among the hypotheses is 'a'; give Hypothesis values",
+        ),
+        (lambda model, trials: rgb.read_run(__file__), "is a file; give the folder of a run"),
         (lambda model, trials: rgb.generate(model, trials), "trial is a list; the model talks"),
         (lambda model, trials: rgb.play("planted", trials), "model is a str; give what rgb.load"),
     ],
