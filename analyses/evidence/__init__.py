@@ -78,7 +78,6 @@ In a trial that the model answers wrongly, the circuit was not at work; ``only_c
 trials out.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -106,6 +105,7 @@ from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
 from rgb_circuit.trial import as_trials
+from rgb_circuit.warning import warn
 
 from .asked import asked, with_controls
 from .effects import Measured, measured, played_logits
@@ -171,7 +171,7 @@ def examine(
             "rgb.read_hypotheses('reader.toml') returns"
         )
     if shared := of_one_source(trials):
-        warnings.warn(shared, stacklevel=3)
+        warn(shared)
     frame = follow(
         model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching"
     )
@@ -180,11 +180,10 @@ def examine(
         given = len(trials)
         # If no trial is right, leaving out the wrong ones leaves nothing.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
-        warnings.warn(
+        warn(
             f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
             "count as any "
-            f"other, so effects may be diluted.{leave_out}",
-            stacklevel=3,
+            f"other, so effects may be diluted.{leave_out}"
         )
     return frame
 

@@ -1,7 +1,6 @@
 """Draws in which each word is used equally often in each role, and no place repeats before all were
 used."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..warning import warn
 
 
 def balanced(
@@ -81,11 +81,9 @@ def balanced(
         what = "all alike" if len(different) == 1 else f"of only {len(different)} kinds"
         held = [name for name in ("tile", *roles) if name in fixed]
         leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
-        warnings.warn(
+        warn(
             f"the pictures of these {n} trials are {what}, so they count as more trials than they "
-            f"are; {leave}ask for {len(different)}",
-            # Point to the line that asked for the trials, not to the function that draws them.
-            stacklevel=4,
+            f"are; {leave}ask for {len(different)}"
         )
     return draws
 
