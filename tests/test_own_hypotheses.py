@@ -299,8 +299,8 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
         ("[hypotheses.reader", "mine.toml is no TOML: "),
         (
             "[hypotheses.a.predictions]\nA = 'odd up: z clean -> erased'\nA = 'odd none'",
-            "mine.toml is no TOML: Cannot overwrite a value (at line 3, column 15); that name is "
-            "given twice",
+            "mine.toml is no TOML: Cannot overwrite a value (at end of document); a key stands "
+            "there twice",
         ),
         (
             "[hypotheses.' ']\npredictions = { A = 'odd up: z clean -> erased' }",

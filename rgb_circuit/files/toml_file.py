@@ -31,7 +31,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _way_out(text, error):
     """What often helps, to stand behind the error of `tomllib`."""
     if str(error).startswith(("Cannot overwrite", "Cannot declare")):
-        return "; that name is given twice, so rename one or put both under it"
+        return "; a key stands there twice, so rename one or put both under it"
     if "\\" in text:
         return (
             "; a backslash between double quotes begins an escape, so write paths with / or "
