@@ -108,7 +108,7 @@ def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
     noise = (
         "The same trials may share their noise, so that a correlation (pearson) may be above the "
         "ceiling, which is for other trials"
-        if shared.same
+        if shared.paired
         else "Noise of single trials keeps a correlation (pearson) below the ceiling"
     )
     print(
