@@ -234,7 +234,7 @@ def _columns(path, header):
     _check_together(path, columns)
     if others := [name for name in columns if not _known(name)]:
         warnings.warn(
-            f"{path.name}: columns that mean nothing here are left out: {_listed(others)}",
+            f"{path.name}: unknown columns are ignored: {_listed(others)}",
             stacklevel=4,
         )
     return [name if _known(name) else None for name in columns]

@@ -81,8 +81,8 @@ def balanced(
         held = [name for name in ("tile", *roles) if name in fixed]
         leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
         warnings.warn(
-            f"the pictures of these {n} trials are {what}, so they count as more trials than they "
-            f"are; {leave}ask for {len(different)}",
+            f"the pictures of these {n} trials are {what}, so they count as more observations than "
+            f"they are; {leave}ask for {len(different)}",
             # Point to the line that asked for the trials, not to the function that draws them.
             stacklevel=4,
         )

@@ -148,7 +148,7 @@ def layout_of(
             raise InputError(_resized(name, processor, tile, side, count, fitting, nearest))
         warnings.warn(
             f"pictures of {nearest} × {nearest} tiles are drawn for {name!r}, since its processor "
-            f"resizes those of {TILES} × {TILES}",
+            f"resizes pictures of {TILES} × {TILES}",
             stacklevel=2,
         )
         return layout_of(name, module, processor, prompt, nearest)
