@@ -81,7 +81,9 @@ def trials_parent() -> ArgumentParser:
         help="how to read a table with other columns (CSV, TSV, JSON, JSONL, Parquet): the "
         "arguments of rgb.trials_from, and in [pair] those of rgb.pair",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
-    parser.add_argument("--seed", type=int, default=0, help="seed of the trials (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the trials (default: %(default)s)"
+    )
     parser.add_argument(
         "--fix",
         metavar="ROLE=WORD",

@@ -33,7 +33,9 @@ def add_to(commands: Commands) -> None:
         "--of",
         dest="folder",
     )
-    parser.add_argument("--top", type=int, help="how many heads with the largest scores, for a file of scores")
+    parser.add_argument(
+        "--top", type=int, help="how many heads with the largest scores, for a file of scores"
+    )
     parser.add_argument(
         "--positions",
         default="end",

@@ -32,16 +32,19 @@ def add_to(commands: Commands) -> None:
         "--random",
         type=int,
         default=5,
-        help="models of each of the three kinds in which no head has a role (default: "
-        "%(default)s)",
+        help="models of each of the three kinds in which no head has a role (default: %(default)s)",
     )
     parser.add_argument(
         "--trials",
         type=int,
-        help="trials per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)",
+        help="trials per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of "
+        "models)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the models, or of the trials (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the models, or of the trials (default: %(default)s)",
     )
     parser.add_argument(
         "--hypotheses",
@@ -115,9 +118,9 @@ def _calibrate(options: Namespace) -> None:
         write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
     printed.calibration(table, false)
     print(
-        "\nWrote calibration.png (by noise), calibration_trials.png (by kind of model and number of "
-        f"trials), and their frames calibration_summary, calibration_trials and calibration_false "
-        f"to {folder}/"
+        "\nWrote calibration.png (by noise), calibration_trials.png (by kind of model and number "
+        "of trials), and their frames calibration_summary, calibration_trials and "
+        f"calibration_false to {folder}/"
     )
 
 

@@ -20,7 +20,10 @@ def add_to(commands: Commands) -> None:
         help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of trials, layers and heads (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of trials, layers and heads (default: %(default)s)",
     )
     add_loading(parser)
     parser.set_defaults(run=_check, writes=False)

@@ -163,8 +163,7 @@ def _with_the_published(run: str, options: Namespace) -> None:
     print(misread.assign(**effects).to_string(index=False))
     if len(differing):
         print(
-            "\nThis run differs from the published setting, so the same numbers are not "
-            "expected:"
+            "\nThis run differs from the published setting, so the same numbers are not expected:"
         )
         print(differing.to_string(index=False))
     with opened(options.out or run) as folder:

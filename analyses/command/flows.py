@@ -13,11 +13,15 @@ def add_to(commands: Commands) -> None:
     """Add both subcommands, with their arguments."""
     for flow in (_knockout_parser(commands), _layers_parser(commands)):
         add_folder(
-            flow, "folder of a run, whose model and trials are used and whose report is extended", nargs="?"
+            flow,
+            "folder of a run, whose model and trials are used and whose report is extended",
+            nargs="?",
         )
         flow.add_argument("--role", help="role of the answer to draw (default: the right one)")
         add_folder(
-            flow, "for the frame and the figure if no run is given (default: results/COMMAND)", "--out"
+            flow,
+            "for the frame and the figure if no run is given (default: results/COMMAND)",
+            "--out",
         )
         flow.set_defaults(keeps=True)
 

@@ -17,7 +17,9 @@ def add_to(commands: Commands) -> None:
         description=_hypotheses.__doc__,
     )
     parser.add_argument(
-        "file", metavar="FILE.toml", help="a file of hypotheses, as for rgb-circuit run --hypotheses"
+        "file",
+        metavar="FILE.toml",
+        help="a file of hypotheses, as for rgb-circuit run --hypotheses",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--task",
@@ -29,7 +31,10 @@ def add_to(commands: Commands) -> None:
         "--trials", type=int, default=32, help="planned number of trials (default: %(default)s)"
     )
     parser.add_argument(
-        "--heads", type=int, default=1024, help="number of heads of the model (default: %(default)s)"
+        "--heads",
+        type=int,
+        default=1024,
+        help="number of heads of the model (default: %(default)s)",
     )
     parser.set_defaults(run=_hypotheses, writes=False)
 

@@ -103,8 +103,8 @@ def _print_alike(model, trials):
             print(f"No difference between {pictures}: they are the same picture")
         else:
             print(
-                f"{model.name} sees no difference between {pictures}: the difference is cut off, or "
-                "too fine for what the model is shown"
+                f"{model.name} sees no difference between {pictures}: the difference is cut off, "
+                "or too fine for what the model is shown"
             )
 
 

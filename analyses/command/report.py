@@ -23,9 +23,7 @@ def add_to(commands: Commands) -> None:
         nargs="*",
         metavar="folder",
     )
-    add_folder(
-        parser, "for all parts and the results (default: the first folder)", "--out"
-    )
+    add_folder(parser, "for all parts and the results (default: the first folder)", "--out")
     parser.set_defaults(run=_report, keeps=True)
 
 

@@ -92,8 +92,7 @@ def _add_ways(parser):
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing and read no weights: print the cost in forwards, time, memory and "
-        "disk",
+        help="run nothing and read no weights: print the cost in forwards, time, memory and disk",
     )
     parser.add_argument(
         "--shard",

@@ -197,9 +197,7 @@ def _can_fail(hypothesis):
         )
     wanted = [claim for claims in rivals.ways(hypothesis) for claim in claims]
     if not any(claim.is_effect for claim in wanted if not isinstance(claim, Look)):
-        return (
-            "yes, but only by where a head looks: it claims no effect of the head on the answer"
-        )
+        return "yes, but only by where a head looks: it claims no effect of the head on the answer"
     return "yes: no head meets it without an effect"
 
 
@@ -240,9 +238,7 @@ def _many(hypotheses, task):
     new = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
     if len(new) < 2:
         return []
-    return [
-        f"Tests of heads are corrected for all {len(new)} hypotheses."
-    ]
+    return [f"Tests of heads are corrected for all {len(new)} hypotheses."]
 
 
 def _power(trials, heads):

@@ -67,6 +67,6 @@ def in_words(tested_on: str, even: float, uneven: float) -> str:
         else "but none whose effect varies as much as its mean, even if it restores the whole gap"
     )
     return (
-        f"{tested_on} confirm a head that restores {steady}, {varying} (with a power of 80 %, among "
-        "all heads)."
+        f"{tested_on} confirm a head that restores {steady}, {varying} (with a power of 80 %, "
+        "among all heads)."
     )

@@ -219,7 +219,7 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     below the right answers by picture."""
     if table.empty:
         return
-    yield f"  Guessing would be right {_percent(table['chance'].iloc[0])} of the time. Right answers"
+    yield f"  Guessing would reach {_percent(table['chance'].iloc[0])}. Right answers"
     for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby(
         "by", sort=False
     ):

@@ -178,7 +178,8 @@ def _verdict(run, played):
             does = "is shown to have an effect" if top["effect"] else "has an effect"
             return f"{none} {does} alone; roles were not tested.", strongest
         return (
-            f"Head {name(top)} of {run.name} has the largest effect{among}; its role was not tested.",
+            f"Head {name(top)} of {run.name} has the largest effect{among}; its role was not "
+            "tested.",
             strongest,
         )
     return _of_roles(run)

@@ -267,7 +267,9 @@ def _pair(row):
         void=row.void,
         measured=_between(*numbers[:3]),
         ceiling=digits.written(row.ceiling, 2),
-        corrected=_between(*corrected) if np.isfinite(row.corrected) else "not shown to exceed noise",
+        corrected=_between(*corrected)
+        if np.isfinite(row.corrected)
+        else "not shown to exceed noise",
     )
 
 

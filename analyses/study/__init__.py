@@ -426,8 +426,8 @@ def _print_missing(name, trials, missing, shards):
     """Print which trials are missing, by shard if all shards were split alike."""
     if not missing:
         print(
-            "Every trial is measured; analyses of all trials are missing or cannot be read. Loading "
-            f"{name} for these."
+            "Every trial is measured; analyses of all trials are missing or cannot be read. "
+            f"Loading {name} for these."
         )
         return
     text = f"{len(missing)} of {len(trials)} trials are not measured"

@@ -292,8 +292,8 @@ def check(model: Vlm, found: Check) -> None:
     if model.server:
         print(
             "\nPlain hooks need the weights, so patched logits are not compared with them here; "
-            "check the model where it can be loaded.\nEach run is patched with its own activations, "
-            "which must change nothing. Effects in logits:"
+            "check the model where it can be loaded.\nEach run is patched with its own "
+            "activations, which must change nothing. Effects in logits:"
         )
     else:
         print("\nPatched by the engine and by plain hooks on these weights. Effects in logits:")
@@ -332,8 +332,8 @@ def _about(model, found):
         "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
         + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
         "plays": f"{right.sum()} of {len(right)} pictures are answered correctly",
-        "time": f"{duration(found.forward)} per plain forward; {duration(found.sweep)} per sweep of "
-        f"all {len(model.heads()):,} heads at [end] with both pictures",
+        "time": f"{duration(found.forward)} per plain forward; {duration(found.sweep)} per sweep "
+        f"of all {len(model.heads()):,} heads at [end] with both pictures",
         "memory": f"at most {memory}" if memory else "on the server, which does not report it",
         "noise floor": f"{found.floor:.2g} logits, for an effect in one trial at [end]",
     }
@@ -357,9 +357,9 @@ def _agreement(model, found):
     if len(off):
         first = off.iloc[0]
         return (
-            f"{len(off)} of {len(table)} differ by more than rounding in {number} explains "
-            f"({bound}), the largest by {first['difference']:.2g} ({first['component']} of "
-            f"{_place(first)} at {first['positions']!r}): do not use effects of this "
+            f"{len(off)} of {len(table)} are off by more than rounding in {number} explains "
+            f"({bound}), most of all {first['component']} of {_place(first)} at "
+            f"{first['positions']!r}, by {first['difference']:.2g}: do not use effects of this "
             "model as it is loaded here, and report this table."
         )
     text = (

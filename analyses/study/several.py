@@ -156,8 +156,8 @@ def estimate(model: Vlm, several: Mapping[str, Asked]) -> None:
             estimate_one(model, asked.trials, asked.options)
     forwards = sum(_cost_of_sets(model, asked.trials, len(several)) for asked in several.values())
     print(
-        f"\nComparing {len(several)} tasks takes up to {forwards:,.0f} more plain forwards: sets of "
-        "heads that are found on one task are tested on every other task."
+        f"\nComparing {len(several)} tasks takes up to {forwards:,.0f} more plain forwards: sets "
+        "of heads that are found on one task are tested on every other task."
     )
 
 

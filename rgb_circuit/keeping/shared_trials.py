@@ -54,8 +54,8 @@ class Shared:
         if self.n:
             are = "trial is" if self.n == 1 else "trials are"
             return (
-                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; they are not compared trial "
-                "by trial: the runs are compared as if all trials differed, which makes the "
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; they are not compared "
+                "trial by trial: the runs are compared as if all trials differed, which makes the "
                 "intervals somewhat too wide."
             )
         return f"Different trials: {self.n_a} and {self.n_b}, compared by their means."

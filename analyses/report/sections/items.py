@@ -278,7 +278,9 @@ def _of_gap(effect, gap):
 def _left_out(run, heads, ranked, looking, every):
     says = []
     if len(heads) < len(ranked):
-        says.append(f"effects of heads other than the {len(heads)} strongest are in patch_heads.parquet")
+        says.append(
+            f"effects of heads other than the {len(heads)} strongest are in patch_heads.parquet"
+        )
     with_look = sum(
         any((item["name"], picture["condition"]) in looking for picture in item["pictures"])
         for item in every
