@@ -133,8 +133,8 @@ def test_on_a_server_what_can_be_checked_is_and_the_rest_is_said(ndif_server, mo
     assert main(["check", "toy", "--remote"]) == 0
     said = capsys.readouterr().out
     assert (
-        "no patched logit is held against them" in said
+        "patched logits are not compared with them" in said
         and "must be" in said
         and "All 10 agree" in said
     )
-    assert "the server's, which it does not tell" in said and "20 of 20 pictures" in said
+    assert "on the server, which does not report it" in said and "20 of 20 pictures" in said

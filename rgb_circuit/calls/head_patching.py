@@ -140,8 +140,8 @@ def _ranked_highest(
         largest = Head(*size[skipped].idxmax())
         warnings.warn(
             f"{len(skipped)} of {len(heads)} heads were not patched, since their {method} "
-            f"estimates are smaller: at most {size[largest]:.3g} logits ({largest}); where attention "
-            "is saturated, estimates may be too small",
+            f"estimates are smaller: at most {size[largest]:.3g} logits ({largest}); where "
+            "attention is saturated, estimates may be too small",
             stacklevel=3,
         )
     return [head for head in heads if head in chosen], skipped
