@@ -226,8 +226,8 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     page = read(toy)
     top = page.sections[""]
     assert (
-        "The hypothesised circuit is incomplete in A <i>small</i> one: there is no POI head, and no "
-        "color extractor is shown (3 heads are still open)" in top
+        "The hypothesised circuit is incomplete in A <i>small</i> one: there is no POI head, and "
+        "no color extractor is shown (3 heads are still open)" in top
     )
     assert re.search(
         r"Nearest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top

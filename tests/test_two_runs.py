@@ -146,8 +146,8 @@ def test_other_trials_are_compared_by_their_means_and_nothing_is_shown(planted_r
     table = found.compared.heads
     assert not table["paired"].any() and not table["differs"].any()
     assert verdict(found) == "None of 24 heads is shown to act differently in B than in A."
-    assert "Not shown to differ does not mean equal" in write(planted_run, others, others / "page.html"
-                                                      ).page.read_text()  # fmt: skip
+    page = write(planted_run, others, others / "page.html").page
+    assert "Not shown to differ does not mean equal" in page.read_text()
 
 
 def test_a_share_of_the_gap_is_a_ratio_of_means_whose_difference_is_covered():
