@@ -46,7 +46,7 @@ def test_the_numbers_of_the_drawing_are_the_frames(planted):
         heads = [tuple(map(int, name.split("."))) for name, _ in part.heads]
         written = direct.loc[direct.index.isin(heads)]
         most = written.loc[written["direct_effect"].abs() == written["direct_effect"].abs().max()]
-        said = [line for line in part.says if line.startswith("writes")]
+        said = [line for line in part.says if line.startswith("direct effect")]
         assert part.writes == bool(said) == (most["direct_effect"].abs().max() > 0.01)
         if said:
             assert f"“{most['role'].iloc[0]}”" in said[0]
@@ -59,7 +59,7 @@ def test_the_numbers_of_the_drawing_are_the_frames(planted):
     )
     assert (arrow.start, arrow.end) == ("POI localization", "color extractor")
     share = f"{100 * together['share'].item():.0f}{SPACE}%"
-    assert arrow.says.startswith(f"{share} of its effect on “background”, by their query")
+    assert arrow.says.startswith(f"{share} of its effect on “background”, through their query")
 
 
 def test_the_answers_beside_the_pictures_are_those_that_were_played(planted):
