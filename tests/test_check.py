@@ -47,7 +47,8 @@ def test_the_toy_agrees_with_plain_hooks_and_the_table_says_all(dtype, capsys):
         "4 layers × 4 "
         "heads", f"{dtype} on cpu, attention kernel sdpa", "36 image tokens, 6 × 6 places",
         "shown "
-        "once", "attend to later ones: none", "red 'red'", "form: space, as given", "20 of 20 pictures",
+        "once", "attend to later ones: none",
+        "red 'red'", "form: space, as given", "20 of 20 pictures",
         "a plain forward", "iB in this process", "noise floor", "All 10 agree",
     ):  # fmt: skip
         assert word in said, word

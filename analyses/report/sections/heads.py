@@ -136,7 +136,7 @@ def _cell(value, share, kind):
 SECTION = Section(
     order=5,
     link="Every head",
-    title="Every head, interactively",
+    title="Every head: interactive map",
     needs=Needs(
         {
             "patch_heads": "trial component source positions",

@@ -80,7 +80,7 @@ def _values(run: Run):
         wrong=any(one["flips"] is False for one in all_items),
         left_out=says + _left_out(run, heads, ranked, looking, all_items),
         open=not run.task.is_game,
-        gist=f"{run.n}, interactively",
+        gist=f"{run.n}, interactive",
     )
 
 
