@@ -254,7 +254,7 @@ def _roles(table, evidence, task, options, n):
         receivers = " and ".join(hypothesis.plural for hypothesis in task.receivers)
         print(
             f"Frozen together with the {receivers}, because they also carry the {task.right} "
-            f"word, or do so when the {receivers} are silenced: {names}."
+            f"word, or do so when the others are silenced: {names}."
         )
 
 

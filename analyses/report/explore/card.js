@@ -21,7 +21,7 @@ export function tellFacts(list, number) {
   }
   const words = data.writes.words ?? [];
   const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best.effect[number] ?? 0) ? one : best), words[0]);
-  if (most) facts.push([`logits of “${most.role}”, direct effect`, mean(measured(...ends(most, number)))]);
+  if (most) facts.push([`logits, direct effect on “${most.role}”`, mean(measured(...ends(most, number)))]);
   list.replaceChildren(...facts.map(([name, value]) => {
     const pair = made("div");
     pair.append(made("dt", name), made("dd", value));
