@@ -33,7 +33,6 @@ role, so the right answer to the clean pictures should have the same role in eve
 """
 
 import csv
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +48,7 @@ from .pictures import PictureFile, Pictures
 from .tables.picture_cells import LONGEST_PATH
 from .tables.row_texts import entries, in_one_order
 from .trial import Trial
+from .warning import warn
 
 REQUIRED = ("name", "question", "clean")
 PLACE = ("tile_row", "tile_column", "grid")
@@ -233,10 +233,7 @@ def _columns(path, header):
             raise InputError(f"{path.name} has {columns.count(name)} columns {name!r}; keep one")
     _check_together(path, columns)
     if others := [name for name in columns if not _known(name)]:
-        warnings.warn(
-            f"{path.name}: unknown columns are ignored: {_listed(others)}",
-            stacklevel=4,
-        )
+        warn(f"{path.name}: unknown columns are ignored: {_listed(others)}")
     return [name if _known(name) else None for name in columns]
 
 

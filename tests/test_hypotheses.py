@@ -617,8 +617,9 @@ def test_wrongly_answered_trials_are_counted_and_left_out_only_on_request(plain)
     first = rgb.rgb_trial(tile=(0, 0), grid=6, tile_px=4)
     with pytest.warns(
         UserWarning, match="planted answers 1 of 9 trials wrongly .* only_correct=True"
-    ):
+    ) as told:
         kept = color_extractor.evidence(model, [*trials[:8], first], progress=False)
+    assert {warning.filename for warning in told} == {__file__}
     assert (kept["wrong"] == 1).all() and (kept["n"] == 9).all()
     dropped = color_extractor.evidence(
         model, [*trials[:8], first], only_correct=True, progress=False

@@ -656,8 +656,9 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
     victim = sorted(when)[1]
     whole = victim.read_bytes()
     victim.write_bytes((damage or flipped)(whole))
-    with pytest.warns(UserWarning, match=f"{victim.name} cannot be read .* computed again"):
+    with pytest.warns(UserWarning, match=f"{victim.name} cannot be read .* computed again") as told:
         [after] = measure(grouped, asked, store)
+    assert [warning.filename for warning in told] == [__file__]
     pd.testing.assert_frame_equal(before, after, check_exact=True)
     assert victim.read_bytes() == whole
     assert {path for path, then in parts(tmp_path).items() if then != when[path]} == {victim}

@@ -108,8 +108,9 @@ def test_where_nobody_says_how_many_tiles_the_nearest_number_that_fits_is_drawn(
     module, processor = families.built("qwen2_vl")
     processor = copy.deepcopy(processor)
     processor.image_processor.size = {"shortest_edge": 16, "longest_edge": 80 * 80}
-    with pytest.warns(UserWarning, match="pictures of 10 × 10 tiles are drawn for 'qwen'"):
+    with pytest.warns(UserWarning, match="pictures of 10 × 10 tiles are drawn for 'qwen'") as told:
         assert rgb.wrap(module.eval(), processor, name="qwen").grid == (10, 10)
+    assert [warning.filename for warning in told] == [__file__]
 
 
 @pytest.mark.parametrize(

@@ -369,3 +369,10 @@ def test_numbers_on_axes_are_short_and_told_apart(size):
     ticks = re.findall(r'class="tick"[^>]*>([^<]*)<', drawn)
     # Each once to the right and once upwards, in the room left of the axis.
     assert len(ticks) == 2 * len(set(ticks)) and max(map(len, ticks)) <= 6, ticks
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_rounding_is_not_drawn_as_an_effect(share):
+    point = Point("3.0", (4e-11,) * 3, (-4e-11,) * 3, False, "")
+    drawn = scatter([point], share=share, names=("A", "B"), says="both")
+    assert "#head=3.0" not in drawn and "1 head that" in drawn

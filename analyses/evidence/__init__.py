@@ -78,7 +78,6 @@ In a trial that the model answers wrongly, the circuit was not at work; ``only_c
 trials out.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -105,6 +104,7 @@ from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
 from rgb_circuit.trial import as_trials
+from rgb_circuit.warning import warn
 
 from .asked import asked, with_controls
 from .effects import Measured, measured, played_logits
@@ -164,7 +164,7 @@ def examine(
     """
     trials = as_trials(trials)
     if shared := of_one_source(trials):
-        warnings.warn(shared, stacklevel=3)
+        warn(shared)
     frame = follow(
         model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching"
     )
@@ -173,11 +173,10 @@ def examine(
         given = len(trials)
         # If no trial is right, leaving out the wrong ones leaves nothing.
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
-        warnings.warn(
+        warn(
             f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
             "count like all "
-            f"others, so effects may be diluted.{leave_out}",
-            stacklevel=3,
+            f"others, so effects may be diluted.{leave_out}"
         )
     return frame
 

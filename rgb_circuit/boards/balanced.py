@@ -1,13 +1,13 @@
 """Draws in which each word is used equally often in each role, and no place repeats before all were
 used."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
+from ..warning import warn
 
 
 def balanced(
@@ -80,11 +80,9 @@ def balanced(
         what = "all alike" if len(different) == 1 else f"of only {len(different)} kinds"
         held = [name for name in ("tile", *roles) if name in fixed]
         leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
-        warnings.warn(
+        warn(
             f"the pictures of these {n} trials are {what}, so they count as more observations than "
-            f"they are; {leave}ask for {len(different)}",
-            # Point to the line that asked for the trials, not to the function that draws them.
-            stacklevel=4,
+            f"they are; {leave}ask for {len(different)}"
         )
     return draws
 

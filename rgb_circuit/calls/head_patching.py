@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..heads import Head
 from ..measuring.measure import measure
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
+from ..warning import warn
 from .attribute import METHODS, attribute
 from .patching import PatchedHeads, check_batch_size, in_order, targets_of
 
@@ -138,10 +138,9 @@ def _ranked_highest(
     skipped = [head for head in heads if head not in chosen]
     if skipped:
         largest = Head(*size[skipped].idxmax())
-        warnings.warn(
+        warn(
             f"{len(skipped)} of {len(heads)} heads were not patched, since their {method} "
             f"estimates are smaller: at most {size[largest]:.3g} logits ({largest}); where "
-            "attention is saturated, estimates may be too small",
-            stacklevel=3,
+            "attention is saturated, estimates may be too small"
         )
     return [head for head in heads if head in chosen], skipped

@@ -29,7 +29,6 @@ All at [end].
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -49,6 +48,7 @@ from ..stimuli.replicates import Replicates, observed, with_trials
 from ..stimuli.tasks import task_of
 from ..trial import Trial, as_trials
 from ..vlm import Vlm
+from ..warning import warn
 from .attention import attention_from_end, over_picture
 from .attribute import METHODS, attribute
 from .direct_effects import direct_effects
@@ -308,4 +308,4 @@ def _told(z: np.ndarray, labels: np.ndarray, sources: Sequence[np.ndarray]) -> n
 
 
 def _left_out(what, error):
-    warnings.warn(f"{what} cannot be computed for this model: {error}", stacklevel=4)
+    warn(f"{what} cannot be computed for this model: {error}")

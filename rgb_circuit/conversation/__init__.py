@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, first_line
 from ..files.table_text import shortened
+from ..warning import warn
 from .answers import once_begun, picture_mark
 
 if TYPE_CHECKING:
@@ -86,11 +86,10 @@ def template_of(name: str, config: PreTrainedConfig, processor: ProcessorMixin) 
             "none (processor.chat_template, chat_template.jinja), to be asked in the words of "
             "LLaVA-1.5"
         )
-    warnings.warn(
+    warn(
         f"{name!r} is asked in the words of LLaVA-1.5: its processor has no chat template, and "
         f"that of its tokenizer {trouble}; if it was made for other words, give its processor one "
-        "that writes them (processor.chat_template, chat_template.jinja)",
-        stacklevel=2,
+        "that writes them (processor.chat_template, chat_template.jinja)"
     )
     return TEMPLATE
 

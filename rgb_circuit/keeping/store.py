@@ -21,7 +21,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from ..errors import InputError, ModelError, NotApplicable, NotFinite, NotLinedU
 from ..files.locking import moment
 from ..files.results import open_folder, write_bytes
 from ..remote.jobs import Jobs
+from ..warning import warn
 from .manifest import check_same, now, read_manifest, write_manifest
 from .recurring import Recurring
 
@@ -73,10 +73,7 @@ class Store:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-            warnings.warn(
-                f"{path} cannot be read ({first_line(error)}), so it is computed again",
-                stacklevel=4,
-            )
+            warn(f"{path} cannot be read ({first_line(error)}), so it is computed again")
             return None
 
     def write(self, key: str, unit: str, part: pd.DataFrame) -> pd.DataFrame:

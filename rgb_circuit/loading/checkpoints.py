@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ from ..errors import FOREIGN, InputError, first_line
 from ..files.git_lfs import is_pointer
 from ..module.modules import MERGE, check_config
 from ..processor_parts import read_processor as processor_beside
+from ..warning import warn
 
 EXAMPLE = "llava-hf/llava-1.5-7b-hf"
 AGAIN = "save or download it again"
@@ -281,12 +281,11 @@ def _say_unquantised(name, config, module):
         if getattr(part, "quantization_config", None)
     ]
     if claims and getattr(module, "hf_quantizer", None) is None:
-        warnings.warn(
+        warn(
             f"config.json of {name!r} says that its weights are quantised "
             f"({claims[0].get('quant_method')!r}), but transformers applies no such quantisation "
             f"here, so it runs on plain weights in {str(module.dtype).removeprefix('torch.')}, "
-            "whose numbers may differ from those of the quantised model",
-            stacklevel=3,
+            "whose numbers may differ from those of the quantised model"
         )
 
 

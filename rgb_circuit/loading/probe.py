@@ -6,7 +6,6 @@ forward resume from another's cache?
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,6 +22,7 @@ from ..prompts.asking import VOTERS
 from ..prompts.inputs import inputs_of
 from ..running.checks import resumed
 from ..running.execute import numbers_as_usual
+from ..warning import warn
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
@@ -100,11 +100,10 @@ def probe(
         place for place, changed in zip(wanted, probed["moved"]) if changed != [place] * len(views)
     ]:
         # Warn only: a trained tower may write what it sees in a patch into other tokens.
-        warnings.warn(
+        warn(
             f"{len(misplaced)} of {len(wanted)} changed tiles change another image token of "
             f"{name!r} more than their own, so results "
-            "on single tiles may be about their neighbours",
-            stacklevel=4,
+            "on single tiles may be about their neighbours"
         )
     return {
         "likeliest": probed["likeliest"],

@@ -14,7 +14,6 @@ No family is known by name. The processor gets one square picture, and its image
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..errors import InputError, OneSize
+from ..warning import warn
 from .uncut import uncut
 
 if TYPE_CHECKING:
@@ -146,10 +146,9 @@ def layout_of(
         nearest = min(fitting, key=lambda n: abs(n - side // tile), default=None)
         if tiles is not None or nearest is None:
             raise InputError(_resized(name, processor, tile, side, count, fitting, nearest))
-        warnings.warn(
+        warn(
             f"pictures of {nearest} × {nearest} tiles are drawn for {name!r}, since its processor "
-            f"resizes pictures of {TILES} × {TILES}",
-            stacklevel=2,
+            f"resizes pictures of {TILES} × {TILES}"
         )
         return layout_of(name, module, processor, prompt, nearest)
     for first, views in ((0, 1),) if any_size else ((0, 1), (1, 1), (0, 2)):

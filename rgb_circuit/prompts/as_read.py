@@ -16,7 +16,6 @@ A word without a token is read as the unknown token; that is a warning, not an e
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from ..errors import FOREIGN, InputError, first_line
 from ..module.layout import Layout
 from ..module.modules import vocabulary_of
 from ..running.execute import one_at_a_time
+from ..warning import warn
 from .inputs import inputs_of
 
 if TYPE_CHECKING:
@@ -107,10 +107,9 @@ def say_unknown(
         return
     unread = [prompt for prompt, ids in read.items() if tokenizer.unk_token_id in ids]
     if unread:
-        warnings.warn(
+        warn(
             f"{name} has no tokens for some words of {len(unread)} of {len(read)} questions and "
-            f"reads them as {tokenizer.unk_token}, e.g. in {_short(unread[0])}",
-            stacklevel=2,
+            f"reads them as {tokenizer.unk_token}, e.g. in {_short(unread[0])}"
         )
 
 

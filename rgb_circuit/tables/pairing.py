@@ -8,7 +8,6 @@ in the table twice, once with either row first, so every picture is clean as oft
 and every answer right as often as wrong.
 """
 
-import warnings
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..files.table_text import shortened
+from ..warning import warn
 from .row_texts import entries, plain
 from .rows import Rows, is_missing
 
@@ -78,10 +78,9 @@ def pair(
             + "; name another column, or fewer that must agree"
         )
     if left_over:
-        warnings.warn(
+        warn(
             f"{table.called}: {len(left_over)} of {len(frame)} rows have no partner with another "
-            f"{differ!r} and are left out, such as row {left_over[0]} (from 0)",
-            stacklevel=2,
+            f"{differ!r} and are left out, such as row {left_over[0]} (from 0)"
         )
     first = frame.iloc[sorted(partner)].reset_index(drop=True)
     other = frame.iloc[[partner[number] for number in sorted(partner)]].reset_index(drop=True)

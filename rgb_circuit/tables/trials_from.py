@@ -32,6 +32,7 @@ from ..files.table_text import shortened
 from ..pictures import FITS, FittedPicture, Pictures, Source, picture_hash
 from ..prompts.asking import check_readable
 from ..trial import Trial
+from ..warning import warn
 from .foreign_prompts import check_asks, question_in
 from .picture_cells import picture_of
 from .row_texts import RowCells, RowText, entries, in_one_order, plain, shuffled
@@ -302,10 +303,9 @@ def _check_columns(texts, given, there):
             )
         # It may still be a word, like orange next to a column range.
         if len(word) >= LONG and (alike := get_close_matches(word, names, 1, ALIKE)):
-            warnings.warn(
+            warn(
                 f"answers[{role!r}] is {text.text!r}, the same word for all rows; if the column "
-                f"{there[names.index(alike[0])]!r} is meant, write its name",
-                stacklevel=5,
+                f"{there[names.index(alike[0])]!r} is meant, write its name"
             )
     for condition, text in texts.expected.items():
         if text.is_constant and text.text not in given.answers:
@@ -424,7 +424,7 @@ class Sheet:
                         raise _refusal(self.called, draft) from error
                     rows.append((draft.number, draft.name, False, draft.refused))
         if alike:
-            warnings.warn(f"{alike[0]} (so in {len(alike)} of {len(used)} trials)", stacklevel=3)
+            warn(f"{alike[0]} (so in {len(alike)} of {len(used)} trials)")
         if not used:
             number, _, _, says = (
                 rows[0] if rows else (0, "", False, "its trials are not those of the run")

@@ -14,6 +14,9 @@ SIDE, LEFT, BOTTOM, EDGE = 320, 52, 36, 10
 # Heads closer to zero in both runs, as a share of the axis, share one mark. At most this many heads
 # have their names.
 NEAR, NAMED = 0.01, 8
+# The shortest axis, as a fraction of the gap and in logits: on a shorter one, rounding would look
+# like effects.
+SHORTEST_SHARE, SHORTEST_LOGITS = 0.01, 0.005
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
     points = [point for point in points if np.isfinite([point.x[0], point.y[0]]).all()]
     ends = [value for point in points for value in (*point.x, *point.y) if np.isfinite(value)]
     low, high = min(0.0, *ends, 0.0), max(0.0, *ends, 0.0)
-    pad = 0.06 * (high - low) or 1.0
+    pad = max(0.06 * (high - low), (SHORTEST_SHARE if share else SHORTEST_LOGITS) / 2)
     low, high = low - pad, high + pad
 
     def across(value):
