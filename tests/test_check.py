@@ -49,7 +49,7 @@ def test_the_toy_agrees_with_plain_hooks_and_the_table_says_all(dtype, capsys):
         "shown "
         "once", "attend to later ones: none",
         "red 'red'", "form: space, as given", "20 of 20 pictures",
-        "a plain forward", "iB in this process", "noise floor", "All 10 agree",
+        "per plain forward", "iB in this process", "noise floor", "All 10 agree",
     ):  # fmt: skip
         assert word in said, word
     assert said.count(" yes\n") == 10 and " NO\n" not in said
