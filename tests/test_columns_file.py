@@ -80,7 +80,7 @@ def test_a_run_records_its_columns_and_says_what_became_of_every_row(done):
         and "'elephant'" in rows["says"][3]
     )
     page = (out / "report.html").read_text()
-    assert f"--columns {columns}" in page and "Does it look at the picture?" in page
+    assert f"--columns {columns}" in page and "Does the model use the picture?" in page
     assert {"flips", "answer", "all"} <= set(run.frames["accuracy"]["by"])
 
 

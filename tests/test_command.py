@@ -71,7 +71,7 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, mo
         main(["run", "--model", made, "--trials", "10", "--only-correct", "--out", str(out)]) == 0
     )
     assert (
-        "Of 10 trials, 3 with a wrong answer are left out of what follows."
+        "Of 10 trials, 3 with a wrong answer are left out of everything below."
         in capsys.readouterr().out
     )
     played = pd.read_parquet(out / "play.parquet")
@@ -81,7 +81,7 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, mo
     evidence = pd.read_parquet(out / "evidence.parquet")
     assert (evidence["n"] == 7).all() and (evidence["wrong"] == 0).all()
     text = (out / "report.html").read_text()
-    assert "Of the 10 trials, 3 with a wrong answer are left out of all that follows." in text
+    assert "Of the 10 trials, 3 with a wrong answer are left out of everything below." in text
     # A long path puts each option into a line of its own.
     typed = text.replace("\\\n    ", "")
     assert "--only-correct --trials 10 --seed 0" in typed and "--only-correct True" not in typed
@@ -150,7 +150,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     monkeypatch.setattr(judge, "judged", counting)
     assert main(command) == 130
     assert (
-        "stopped; what was finished is kept, and the same command goes on"
+        "stopped; what was finished is kept, and the same command continues"
         in capsys.readouterr().err
     )
     assert main(command) == 0
@@ -158,7 +158,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
     said = capsys.readouterr().out
     (heading, names, *rows), _ = (part.splitlines() for part in said.strip().split("\n\n"))
-    assert "1 planted model at 2 % noise" in heading and "found, of those that have it" in names
+    assert "1 planted model at 2 % noise" in heading and "found (recall)" in names
     table = pd.read_parquet(tmp_path / "calibration_summary.parquet")
     table = table[(table["noise"] == 0.02) & (table["reading"] == "roles")].set_index("role")
     (extractor,) = (row for row in rows if row.startswith("roles  ") and "color extractor" in row)
@@ -355,7 +355,7 @@ def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_agai
     sections(monkeypatch)
     command = ["run", "--trials", "8", *chosen, "--out", str(tmp_path)]
     assert main(command) == 0
-    assert "No role table: no other head than 3.1, 3.0 was restored" in capsys.readouterr().out
+    assert "No role table: heads other than 3.1, 3.0 were not restored" in capsys.readouterr().out
     frame = pd.read_parquet(tmp_path / "patch_heads.parquet")
     assert set(zip(frame["layer"], frame["head"])) == {(3, 0), (3, 1)} and set(
         frame["component"]

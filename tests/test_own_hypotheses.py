@@ -121,7 +121,7 @@ def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true):
 def test_the_page_has_each_hypothesis_with_its_claims_and_the_file(true):
     page = (true[0] / "report.html").read_text()
     section = page[page.index('<section id="hypotheses"') :].partition("</section>")[0]
-    assert "Shown of these heads: 3.0, 3.2, 4.1, 4.3." in section and "Confirmatory" in section
+    assert "Shown for these heads: 3.0, 3.2, 4.1, 4.3." in section and "Confirmatory" in section
     file = re.search(r'href="data:application/toml;base64,([^"]+)"', section)[1]
     assert base64.b64decode(file).decode() == (EXAMPLES / "reader.toml").read_text()
     for prediction in rgb.read_hypotheses(EXAMPLES / "reader.toml")[0].predictions:
@@ -143,7 +143,7 @@ def test_error_rates_stand_beside_the_verdicts_on_the_same_claims_alone(true, cl
     body = filled(
         section, replace(run, frames={**run.frames, "hypotheses_calibration": pd.DataFrame([rate])})
     )
-    assert ("permuted" in body["body"] and "tried on 32 trials" in body["body"]) == shown
+    assert ("permuted" in body["body"] and "measured on 32 trials" in body["body"]) == shown
 
 
 def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
@@ -560,11 +560,14 @@ def test_more_trials_show_smaller_effects_and_more_heads_need_larger_ones(capsys
 def test_more_than_all_of_the_gap_is_no_head_that_trials_confirm(capsys):
     assert 1 < power.smallest_share(32, 1024) < 10
     said = linted(capsys, str(EXAMPLES / "reader.toml"), "--trials", "32", "--heads", "1024")
-    assert "none whose effect varies as much as it is large, even if it restores all of it" in said
-    assert "100 % if its effect varies" in power.in_words("9 trials", 0.5, 1.0)
+    assert (
+        "but none whose effect varies as much as its mean, even if it restores the whole gap"
+        in said
+    )
+    assert "100 % if it varies as much as its mean" in power.in_words("9 trials", 0.5, 1.0)
     for nothing in (1.01, float("inf"), float("nan")):
         said = power.in_words("9 trials", nothing, nothing)
-        assert said.startswith("9 trials confirm no head, even if it restores all of the gap (")
+        assert said.startswith("9 trials confirm no head, even one that restores the whole gap (")
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,8 @@ def examine(
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warn(
             f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
-            "count as any "
-            f"other, so effects may be diluted.{leave_out}"
+            "count like all "
+            f"others, so effects may be diluted.{leave_out}"
         )
     return frame
 

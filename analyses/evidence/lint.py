@@ -37,10 +37,10 @@ _EXPECTED = {
     "biased": "rises for one right answer and falls for another",
     "not up": "does not rise",
     "not down": "does not fall",
-    "none": "stays",
+    "none": "does not move",
 }
 _LOOKS = {
-    ABOVE_EVEN: "more of its attention is on {} than if it looked at all tokens alike",
+    ABOVE_EVEN: "more of its attention is on {} than if it attended to all tokens equally",
     BELOW_MEDIAN: "it looks at fewer places of the picture than half of the heads do",
 }
 _COMPONENTS = {
@@ -157,7 +157,7 @@ def _of_one(hypothesis, hypotheses, task):
     lines = [f"{hypothesis.name}: {hypothesis.says}" if hypothesis.says else hypothesis.name]
     for prediction in hypothesis.predictions:
         instead = " or ".join(prediction.stands_in_for)
-        more = f" (instead of {instead})" if instead else ""
+        more = f" (may replace {instead})" if instead else ""
         more += " – must be refuted" if prediction.name in hypothesis.refutes else ""
         lines.append(f"  {prediction.name:<9} {in_words(prediction)}{more}")
     lines += [line for rival in hypothesis.rivals for line in _rival(rival, hypothesis)]
@@ -198,8 +198,7 @@ def _rival(rival, hypothesis):
             yield f"  {prediction.name:<9} {in_words(prediction)}"
     if (hypothesis.name, rival.name) in rivals.covered([hypothesis, rival]):
         yield (
-            "            every such head is one of the rival's too; let the rival claim "
-            "something else"
+            "            every such head also meets the rival; let the rival claim something else"
         )
 
 
@@ -213,9 +212,7 @@ def _can_fail(hypothesis):
         )
     wanted = [claim for claims in rivals.ways(hypothesis) for claim in claims]
     if not any(claim.is_effect for claim in wanted if not isinstance(claim, Look)):
-        return (
-            "yes, by where a head looks alone: it says nothing of what the head does to the answer"
-        )
+        return "yes, but only by where a head looks: it claims no effect of the head on the answer"
     return "yes: no head meets it without an effect"
 
 
@@ -228,12 +225,12 @@ def _together(hypotheses):
                 f"Every {narrow} is a {wide} too: {wide} claims nothing that {narrow} does not."
             )
         elif (wide, narrow) not in covered[: covered.index((narrow, wide))]:
-            lines.append(f"No claim tells {narrow} from {wide}: they ask for the same.")
+            lines.append(f"No claim distinguishes {narrow} from {wide}: they require the same.")
     possible = [hypothesis for hypothesis in hypotheses if rivals.ways(hypothesis)]
     for one, pairs in groupby(rivals.exclusive(possible), lambda pair: pair[0]):
         lines.append(f"No head can be both {one} and {' or '.join(other for _, other in pairs)}.")
     if len(hypotheses) > 1 and not covered:
-        lines.append("Each is told from every other by a claim.")
+        lines.append("A claim distinguishes each hypothesis from every other.")
     return lines
 
 
@@ -244,7 +241,7 @@ def _cost(hypotheses, task, lacks):
     more = f", and {frozen} with heads frozen" if frozen else ""
     line = f"Costs {whole or 'no'} sweep{'s' * (whole != 1)} of every head over all trials{more}."
     if about_attention(prediction for one in tested for prediction in one.tested):
-        line += " Where heads look is read off pictures that are shown anyway."
+        line += " Attention is read from forwards that run anyway."
     if not joined:
         return [line]
     return [
@@ -256,9 +253,7 @@ def _many(hypotheses, task):
     new = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
     if len(new) < 2:
         return []
-    return [
-        f"They are {len(new)} hypotheses, and what is shown of heads is corrected for all of them."
-    ]
+    return [f"Tests of heads are corrected for all {len(new)} hypotheses."]
 
 
 def _power(trials, heads):

@@ -193,7 +193,7 @@ def _print_largest(what: str, rows: pd.DataFrame, window: int, least: float) -> 
         else f"layers {row['layer']} to {row['layer'] + window - 1}"
     )
     numbers = " to ".join(f"{row[name]:+.{places}f}" for name in ("ci_low", "ci_high"))
-    print(f"  {what + ':':40s} most at {at}: {row['effect']:+.{places}f} [{numbers}]")
+    print(f"  {what + ':':40s} largest at {at}: {row['effect']:+.{places}f} [{numbers}]")
 
 
 def _write(folder: str | Path, name: str, frame: pd.DataFrame, draw: Callable[[], Figure]) -> None:

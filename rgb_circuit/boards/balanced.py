@@ -82,8 +82,8 @@ def balanced(
         held = [name for name in ("tile", *roles) if name in fixed]
         leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
         warn(
-            f"the pictures of these {n} trials are {what}, so they count as more trials than they "
-            f"are; {leave}ask for {len(different)}"
+            f"the pictures of these {n} trials are {what}, so they count as more observations than "
+            f"they are; {leave}ask for {len(different)}"
         )
     return draws
 

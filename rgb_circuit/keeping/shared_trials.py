@@ -78,11 +78,11 @@ class Shared:
             )
         if self.n:
             return (
-                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; none is compared with "
-                "itself: the runs are compared as if all were others, which makes intervals rather "
-                "too wide."
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; they are not compared "
+                "trial by trial: the runs are compared as if all trials differed, which makes the "
+                "intervals somewhat too wide."
             )
-        return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."
+        return f"Different trials: {self.n_a} and {self.n_b}, compared by their means."
 
 
 def shared_trials(a: Measured, b: Measured) -> Shared:

@@ -101,9 +101,9 @@ def probe(
     ]:
         # Warn only: a trained tower may write what it sees in a patch into other tokens.
         warn(
-            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of "
-            f"{name!r} more than their own, so what is "
-            "said of single tiles may be about their neighbours"
+            f"{len(misplaced)} of {len(wanted)} changed tiles change another image token of "
+            f"{name!r} more than their own, so results "
+            "on single tiles may be about their neighbours"
         )
     return {
         "likeliest": probed["likeliest"],

@@ -154,7 +154,7 @@ def layout_of(
             raise InputError(_resized(name, processor, tile, side, count, fitting, nearest))
         warn(
             f"pictures of {nearest} × {nearest} tiles are drawn for {name!r}, since its processor "
-            f"resizes those of {TILES} × {TILES}"
+            f"resizes pictures of {TILES} × {TILES}"
         )
         return layout_of(name, module, processor, prompt, nearest)
     for first, views in ((0, 1),) if any_size else ((0, 1), (1, 1), (0, 2)):
