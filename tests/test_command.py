@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cache
@@ -19,13 +20,14 @@ from runs import TWO_TRIALS, printed, sections
 import rgb_circuit as rgb
 from analyses import calibrate, roles
 from analyses.calibrate import judge
-from analyses.command import main
+from analyses.command import loading, main
 from rgb_circuit.calls.attention import attention_from_end
 from rgb_circuit.files.results import opened
 from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.stimuli.tasks import find
 
 
 @pytest.fixture(scope="module")
@@ -400,6 +402,43 @@ def test_a_head_that_there_is_not_is_refused_before_weights_are_read(
     assert main([str(finished) if part == "RUN" else part for part in command]) == 2
     assert "head 9.1 does not exist in toy; it has layers 0 to 3" in capsys.readouterr().err
     assert os.listdir() == ["heads.json"]
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        (["knockout", "--role", "od"], "--role is 'od'; the trials have odd, other,"),
+        (["layers", "RUN", "--role", "od"], "--role is 'od'"),
+        (["layers", "RUN", "--positions", "end,tiel"], "--positions names 'tiel'; use end, all"),
+        (["knockout", "--queries", "tiel"], "--queries names 'tiel'"),
+        (
+            ["knockout", "--task", "relation", "--keys", "shape,other shapes"],
+            "--keys names 'other shapes'; use end, all, image, text, tile, rest, question, first "
+            "or a box of the trials (other shape, shape), or token positions such as 5",
+        ),
+        (["run", "--positions", "5,x"], "--positions names '5,x'"),
+        (["audit", "heads.json", "--positions", "tiel"], "--positions names 'tiel'"),
+        (["play", "--odd", "rd"], "--odd rd is not in the palette"),
+        (["play", "--task", "counting", "--fix", "number=99"], "number cannot be 99"),
+        (["check", "toy", "--seed", "-5"], "--seed is -5"),
+    ],
+)
+def test_a_name_that_trials_do_not_have_is_refused_before_weights_are_read(
+    command, said, finished, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("heads.json").write_text("[[3, 1]]")
+    for load in ("loaded", "reloaded"):
+        monkeypatch.setattr(f"analyses.study.{load}", None)
+    assert main([str(finished) if part == "RUN" else part for part in command]) == 2
+    assert said in capsys.readouterr().err and os.listdir() == ["heads.json"]
+
+
+def test_somebody_elses_task_is_not_drawn_before_there_is_a_model():
+    options = Namespace(seed=0, fix={})
+    task = replace(find("rgb"), draw=lambda *arguments: pytest.fail("drawn"))
+    assert loading._drawn_without_a_model(task, options) == []
+    assert len(loading._drawn_without_a_model(find("rgb"), options)) == 1
 
 
 def test_attention_takes_model_and_trials_from_a_run(finished, tmp_path, monkeypatch):

@@ -297,6 +297,25 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
             "mine.toml has no hypotheses; add a table such as [hypotheses.reader]",
         ),
         ("[hypotheses.reader", "mine.toml is no TOML: "),
+        (
+            "[hypotheses.a.predictions]\nA = 'odd up: z clean -> erased'\nA = 'odd none'",
+            "mine.toml is no TOML: Cannot overwrite a value (at end of document); a key stands "
+            "there twice",
+        ),
+        (
+            "[hypotheses.' ']\npredictions = { A = 'odd up: z clean -> erased' }",
+            "mine.toml: hypotheses. : a hypothesis is called ' '; give it a name",
+        ),
+        (
+            "[hypotheses.a]\npredictions = ['odd up: z clean -> erased']",
+            "mine.toml: hypotheses.a.predictions is ['odd up: z clean -> erased'], without names; "
+            "give a table",
+        ),
+        (
+            "[hypotheses.a.predictions]\nA = ['odd up: z clean -> erased']",
+            "mine.toml: hypotheses.a.predictions.A is ['odd up: z clean -> erased']; give text "
+            "such as",
+        ),
     ],
 )
 def test_what_a_file_cannot_say_is_one_sentence_before_a_model_is_loaded(
@@ -492,9 +511,29 @@ def test_what_the_task_lacks_is_said_and_is_no_error(tmp_path, capsys):
     text = "[hypotheses.a.predictions]\nA = 'od up through the readers: z clean -> gone'"
     said = linted(capsys, written(tmp_path, text))
     assert (
-        "pictures clean, gone; answers od: the task rgb lacks the picture gone and the answer od "
-        "and heads called readers" in said
+        "pictures clean, gone; answers od: the task rgb lacks the picture gone (it has clean, "
+        "recolored, erased, swapped, moved) and the answer od (it has odd, other, background, "
+        "other_background, none) and heads called readers" in said
     )
+
+
+def test_what_no_task_says_is_not_said_to_be_had(tmp_path, capsys):
+    text = (
+        "[hypotheses.a.predictions]\nA = 'attention cup above even: clean'\n"
+        "[hypotheses.b.predictions]\nB = 'odd up: pattern over dog clean -> erased'"
+    )
+    said = linted(capsys, written(tmp_path, text))
+    assert "needs     pictures clean: the task rgb has them; and trials with a box cup\n" in said
+    assert "the task rgb has them; and trials with a box dog\n" in said
+    # Attention has no gap, of which trials could show a share.
+    alone = linted(capsys, written(tmp_path, text.partition("[hypotheses.b")[0]))
+    assert "trials confirm" in said and "trials confirm" not in alone
+
+
+def test_a_head_that_is_silenced_by_its_mean_is_not_said_to_be_zero():
+    zero, mean = (Prediction.parse("A", f"odd down: z {how} -> clean") for how in ("zero", "mean"))
+    assert "with its output set to zero:" in lint.in_words(zero)
+    assert "with its output set to its mean over the trials:" in lint.in_words(mean)
 
 
 def test_the_sweeps_that_are_counted_are_those_that_are_run(planted):

@@ -191,9 +191,45 @@ def test_trials_asked_in_other_words_are_the_same_and_other_pictures_are_not(pla
     shared = [shared_trials(runs[0], one) for one in runs]
     assert [one.same for one in shared] == [True, True, False]
     assert [one.asked_alike for one in shared] == [True, False, True]
-    assert shared[2].n == 11 and "somewhat too wide" in shared[2].says
+    assert shared[2].n == 11 and "these are compared trial by trial" in shared[2].says
     rows = settings.settings(runs[0], runs[1])
     assert [name for name, *_ in rows] == ["first prompt"]
+
+
+def test_of_runs_that_share_some_trials_those_are_compared(planted_run, tmp_path):
+    frame = scaled(planted_run, 0.5)
+    names = sorted(frame["trial"].astype(str).unique())
+    kept = frame[frame["trial"].astype(str).isin(names[-8:])]
+    eight = changed(planted_run, tmp_path / "eight", patch_heads=kept)
+    found = two_runs(planted_run, eight)
+    assert found.shared.says.startswith("8 trials are in both, of 12 and 8: these are compared")
+    table = found.compared.heads
+    assert table["paired"].all() and set(table["n_a"]) == set(table["n_b"]) == {8}
+    # By plain pandas, of the shared trials alone.
+    place = "(target == 'erased') and (role == 'odd')"
+    one = pd.read_parquet(planted_run / "patch_heads.parquet").query(place)
+    one = one[one["trial"].astype(str).isin(names[-8:])]
+    sides = [side.assign(gap=side["source_logit"] - side["target_logit"]) for side in
+             (one, kept.query(place))]  # fmt: skip
+    means = [side.groupby(["layer", "head"])[["effect", "gap"]].mean() for side in sides]
+    shares = [side["effect"] / side["gap"] for side in means]
+    rows = table[table["panel"] == "odd, when erased"].set_index(["layer", "head"])
+    wanted = (shares[1] - shares[0]).loc[rows.index]
+    assert rows["difference"].to_numpy() == pytest.approx(wanted.to_numpy(), abs=1e-6)
+    correlation = means[0]["effect"].corr(means[1]["effect"])
+    agreement = rgb.compare_runs(planted_run, eight).set_index("name")
+    assert agreement.loc["odd, when erased", "pearson"] == pytest.approx(correlation, abs=1e-6)
+
+
+def test_of_runs_that_share_few_trials_all_are_compared(planted_run, tmp_path):
+    def renamed(manifest):
+        for one in manifest["trials"][:7]:
+            one["pictures"]["clean"] = "another"
+
+    found = two_runs(planted_run, changed(planted_run, tmp_path / "few", renamed))
+    assert found.shared.n == 5 and "somewhat too wide" in found.shared.says
+    table = found.compared.heads
+    assert not table["paired"].any() and set(table["n_a"]) == set(table["n_b"]) == {12}
 
 
 def test_table_and_page_pair_trials_that_are_asked_in_other_words(

@@ -109,7 +109,7 @@ def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
     noise = (
         "Runs on the same trials may share noise, so a correlation (pearson) may exceed the "
         "ceiling, which is for separate trials"
-        if shared.same
+        if shared.paired
         else "The noise of single trials keeps a correlation (pearson) below the ceiling"
     )
     print(

@@ -8,7 +8,7 @@ told from the other roles.
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 
-from rgb_circuit.edits import ARTIFICIAL, POSITIONS
+from rgb_circuit.edits import POSITIONS
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import (
     ABOVE_EVEN,
@@ -50,6 +50,7 @@ _COMPONENTS = {
     "query": "what it looks for",
     "key": "what it is found by",
 }
+_SILENCED = {"zero": "set to zero", "mean": "set to its mean over the trials"}
 LEVEL = 0.05
 
 
@@ -72,7 +73,7 @@ def _done(sweep: Sweep | str):
         return f"in {sweep}, from [end]"
     what = _COMPONENTS[sweep.component] + (f" over {sweep.over}" if sweep.over else "")
     without = f" without its attention to {sweep.without}" if sweep.without else ""
-    taken = "set to zero" if sweep.source in ARTIFICIAL else f"from {sweep.source}{without}"
+    taken = _SILENCED.get(sweep.source, f"from {sweep.source}{without}")
     return f"in {sweep.target}, with {what} {taken}"
 
 
@@ -107,9 +108,15 @@ def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task
         hypotheses: those of the file, whose heads the claims may go through.
     """
     groups = {one.short for one in (*hypotheses, *task.hypotheses)}
+    has = {"picture": list(task.conditions), "answer": list(task.roles)}
+    needed = {"picture": pictures(hypothesis), "answer": answers(hypothesis)}
     return [
-        *(f"the picture {name}" for name in pictures(hypothesis) if name not in task.conditions),
-        *(f"the answer {name}" for name in answers(hypothesis) if name not in task.roles),
+        *(
+            f"the {kind} {name} (it has {', '.join(has[kind])})"
+            for kind, names in needed.items()
+            for name in names
+            if name not in has[kind]
+        ),
         *(f"heads called {name}" for name in hypothesis.groups if name not in groups),
     ]
 
@@ -140,7 +147,10 @@ def lines(hypotheses: Sequence[Hypothesis], task: Task, trials: int, heads: int)
     each = [[*_of_one(hypothesis, hypotheses, task), ""] for hypothesis in hypotheses]
     lacks = [lack for hypothesis in hypotheses for lack in lacking(hypothesis, hypotheses, task)]
     lines = [*chain(*each), *_together(hypotheses), *_cost(hypotheses, task, lacks)]
-    return [*lines, *_many(hypotheses, task), _power(trials, heads)]
+    lines += _many(hypotheses, task)
+    # Attention has no gap that a head could restore.
+    effects = about_words(prediction for one in hypotheses for prediction in one.tested)
+    return [*lines, _power(trials, heads)] if effects else lines
 
 
 def _of_one(hypothesis, hypotheses, task):
@@ -153,23 +163,28 @@ def _of_one(hypothesis, hypotheses, task):
     lines += [line for rival in hypothesis.rivals for line in _rival(rival, hypothesis)]
     lacks = lacking(hypothesis, hypotheses, task)
     has = f"lacks {' and '.join(lacks)}" if lacks else "has them"
+    boxes = _boxes(hypothesis)
+    boxed = f"; and trials with a box {' and a box '.join(boxes)}" if boxes else ""
     return [
         *lines,
         f"  can fail  {_can_fail(hypothesis)}",
-        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}",
+        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}{boxed}",
     ]
 
 
 def _needs(hypothesis):
-    """The pictures, answers and boxes that a hypothesis needs; no task says which trials have
-    boxes."""
-    at = dict.fromkeys(look.at for look in about_attention(hypothesis.tested))
-    named = {
-        "pictures": pictures(hypothesis),
-        "answers": answers(hypothesis),
-        "boxes": [words for words in at if words not in (*POSITIONS, "entropy")],
-    }
+    """The pictures and answers that a hypothesis needs."""
+    named = {"pictures": pictures(hypothesis), "answers": answers(hypothesis)}
     return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+
+
+def _boxes(hypothesis):
+    """The names of boxes that a hypothesis needs; no task says which of its trials have them."""
+    sweeps = [claim.sweep for claim in about_words(hypothesis.tested)]
+    limits = [limit for sweep in sweeps for limit in (sweep.over, sweep.without)]
+    at = [look.at for look in about_attention(hypothesis.tested)]
+    known = (*POSITIONS, "entropy", "")
+    return [name for name in dict.fromkeys([*at, *limits]) if name not in known]
 
 
 def _rival(rival, hypothesis):

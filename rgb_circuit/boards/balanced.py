@@ -2,6 +2,7 @@
 used."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -94,9 +95,9 @@ def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[s
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
         )
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, Integral) or n < 1:
         raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
 
 

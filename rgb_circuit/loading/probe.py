@@ -212,6 +212,18 @@ def _check(probed, heads, server, name):
             "it gives the pictures of a batch other positions than each would have alone, so that "
             "its numbers depend on which pictures it is shown together"
         )
+    if probed["remade"]:
+        refuse(
+            f"its layers choose which tokens a head sees (layer {probed['remade'][0]} makes a mask "
+            "of its own, as an indexer does), and a patched run would keep the choice of the run "
+            "that it goes on from"
+        )
+    if not probed["added"] <= (1e-4 if probed["dtype"] == "float32" else 2e-2):
+        refuse(
+            "what it adds to the residual stream between layers depends on that stream, and a "
+            "patched run would add what the run that it goes on from does",
+            "added",
+        )
     if not probed["rewritten"] <= 2e-3:
         refuse("writing the heads' own outputs back changes its logits", "rewritten")
     if not probed["zeroed"] >= 1e-6:
