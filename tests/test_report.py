@@ -230,7 +230,7 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
         "no color extractor is shown (3 heads are still open)" in top
     )
     assert re.search(
-        r"Nearest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top
+        r"Closest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top
     )
     assert "No head is shown to have a role." in page.sections["roles"]
     evidence = pd.read_parquet(toy / "evidence.parquet")
