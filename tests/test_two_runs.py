@@ -411,4 +411,4 @@ def test_numbers_on_axes_are_short_and_told_apart(size):
 def test_rounding_is_not_drawn_as_an_effect(share):
     point = Point("3.0", (4e-11,) * 3, (-4e-11,) * 3, False, "")
     drawn = scatter([point], share=share, names=("A", "B"), says="both")
-    assert "#head=3.0" not in drawn and "1 head that" in drawn
+    assert "#head=3.0" not in drawn and "1 head with" in drawn
