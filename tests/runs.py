@@ -13,6 +13,7 @@ from filelock import FileLock
 from analyses import report, study
 from analyses.command import main
 from analyses.report import page
+from analyses.study import closer_look
 from rgb_circuit.files.results import write_bytes
 
 # Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy none,
@@ -57,6 +58,19 @@ def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(
         page, "known_sections", lambda: {name: known[name] for name in known if name in names}
     )
+
+
+def verdicts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs stop at the role table: the closer look at what they found takes as long as all
+    before it."""
+
+    def nothing(*given):
+        return
+        yield
+
+    monkeypatch.setattr(closer_look, "of_trials", lambda *given: {})
+    monkeypatch.setattr(closer_look, "steps", lambda *given: {})
+    monkeypatch.setattr(closer_look, "curve", nothing)
 
 
 def _said(folder: Path) -> Path:

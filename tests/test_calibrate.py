@@ -51,18 +51,18 @@ def test_a_family_has_every_kind_by_every_number_of_trials():
 
 
 def test_fewer_of_the_same_trials_are_judged_without_a_forward_and_as_by_themselves(monkeypatch):
-    subject = calibrate.Subject("planted", MODERATE_NOISE, 1, (10, 16), "relay")
+    subject = calibrate.Subject("planted", MODERATE_NOISE, 1, (8, 10), "relay")
     both = judge.judged(subject)
-    alone = judge.judged(replace(subject, sizes=(10,)))
-    fewer = both[both["trials"] == 10].drop(columns="solved").reset_index(drop=True)
+    alone = judge.judged(replace(subject, sizes=(8,)))
+    fewer = both[both["trials"] == 8].drop(columns="solved").reset_index(drop=True)
     pd.testing.assert_frame_equal(fewer, alone.drop(columns="solved"))
     # The extractor is frozen with both, so that nothing is left to measure with fewer.
     model, processor, _ = subject.build()
     model = rgb.wrap(model, processor, name="relay")
-    trials, known = rgb.rgb_trials(model, 16, seed=1), calibrate.Known()
+    trials, known = rgb.rgb_trials(model, 10, seed=1), calibrate.Known()
     calibrate.by_roles(model, trials, known)
     monkeypatch.setattr("analyses.calibrate.known.measure", None)
-    calibrate.by_roles(model, trials[:10], known)
+    calibrate.by_roles(model, trials[:8], known)
 
 
 def test_exchanged_pictures_stand_under_another_changed_ones_name_and_the_clean_one_stays(planted):
@@ -85,7 +85,7 @@ def test_exchanged_pictures_stand_under_another_changed_ones_name_and_the_clean_
 @pytest.mark.parametrize("kind", calibrate.NULLS)
 def test_where_every_role_is_false_every_role_could_have_been_given(kind):
     noise = np.nan if kind == "random" else MODERATE_NOISE
-    frame = judge.judged(calibrate.Subject(kind, noise, 1, (16,)))
+    frame = judge.judged(calibrate.Subject(kind, noise, 1, (8,)))
     roles_alone = frame[frame["reading"] == "roles"]
     assert roles_alone["testable"].all() and (roles_alone["truth"] == "none").all()
     row = calibrate.false_discoveries(frame).set_index("reading").loc["roles"]

@@ -102,7 +102,7 @@ def test_what_is_only_like_a_role_is_given_none(name):
     wrapped = rgb.wrap(model, processor, name=name)
     # Some of these answer otherwise than the pictures ask for.
     with warnings.catch_warnings(action="ignore"):
-        table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 16), progress=False)
+        table = roles.roles(wrapped, rgb.rgb_trials(wrapped, 12), progress=False)
     named = table[table["role"] != "none"].set_index(["layer", "head"])["role"].to_dict()
     assert named == wanted
 
@@ -115,7 +115,7 @@ def test_the_controls_act_on_the_answer():
         with torch.no_grad():
             change(model)
         wrapped = rgb.wrap(model, processor, name="control")
-        trials = rgb.rgb_trials(wrapped, 8)
+        trials = rgb.rgb_trials(wrapped, 2)
         changed = rgb.play(wrapped, trials, progress=False).filter(like="logit").to_numpy()
         model.load_state_dict(plain)
         unchanged = rgb.play(wrapped, trials, progress=False).filter(like="logit").to_numpy()
@@ -128,6 +128,6 @@ def test_random_weights_have_no_role_whatever_positions_are_restored(seed):
     model, processor = random_llava(seed, layers=2, heads=4, kv_heads=4)
     wrapped = rgb.wrap(model, processor, name="random")
     for positions in ("end", "text"):
-        trials = rgb.rgb_trials(wrapped, 16, seed=seed)
+        trials = rgb.rgb_trials(wrapped, 10, seed=seed)
         table = roles.roles(wrapped, trials, positions=positions, progress=False)
         assert (table["role"] == "none").all()

@@ -24,6 +24,9 @@ STOPPED = {
     "existence gate": ("POI localization", {"P6", "P7"}),
 }
 
+# These take more trials to be shown to meet the other predictions.
+TRIALS = {"brightness writer": 32, "hue-family writer": 32}
+
 
 def judged(decoy, n, noise=MODERATE_NOISE):
     """Evidence, and head → role of all that have one."""
@@ -37,7 +40,7 @@ def judged(decoy, n, noise=MODERATE_NOISE):
 @pytest.mark.parametrize("name", DECOYS)
 def test_a_decoy_has_no_role_for_want_of_one_prediction_and_the_true_heads_have_theirs(name):
     decoy = DECOYS[name]
-    evidence, named = judged(decoy, 32)
+    evidence, named = judged(decoy, TRIALS.get(name, 16))
     assert named == decoy.roles and decoy.head not in named
     role, wanted = STOPPED[name]
     holds = by_prediction(evidence, "holds").loc[decoy.head]

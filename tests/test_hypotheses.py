@@ -79,7 +79,8 @@ def found(plain):
 
 @pytest.fixture(scope="module")
 def random_models(load):
-    return [load(random_llava(seed, layers=2, heads=8, kv_heads=8)) for seed in range(8)]
+    """Few models with many heads: what a run takes goes with its trials, hardly with its heads."""
+    return [load(random_llava(seed, layers=2, heads=16, kv_heads=16)) for seed in range(4)]
 
 
 def shuffled(trials, seed):
@@ -107,7 +108,7 @@ def effect(frame, head, prediction):
 # The planted circuit
 
 
-@pytest.mark.parametrize("seed, split", [(0, True), (1, False), (2, True)])
+@pytest.mark.parametrize("seed, split", [(0, True), (1, False)])
 def test_every_planted_head_gets_its_role_and_no_decoy_another(load, seed, split):
     made = planted(noise=MODERATE_NOISE, seed=seed)
     model = load(made)
@@ -355,11 +356,9 @@ def test_with_the_trials_that_it_asks_for_an_undecided_prediction_is_decided_fou
     frame = judge(simulated(few[:, None]), [[UP_HERE]], RULES)
     assert frame["state"].tolist() == ["undecided"]
     needed = int(frame["trials_to_decide"].iloc[0])
-    decided = [
-        judge(simulated(rng.normal(0.9, 1, (needed, 1))), [[UP_HERE]], RULES)["state"].iloc[0]
-        == "holds"
-        for _ in range(300)
-    ]
+    # Each of 300 heads as if it were the only one.
+    again = judge(simulated(rng.normal(0.9, 1, (needed, 300))), [[UP_HERE]], RULES)
+    decided = again["p_value"] <= RULES.level
     assert np.mean(decided) == pytest.approx(0.8, abs=0.07)
 
 
@@ -455,7 +454,7 @@ def test_at_most_five_percent_false_discoveries_on_random_models(random_models, 
         )
         tables.append(roles.table(frame))
     table = pd.concat(tables)
-    assert len(table) == 8 * 16
+    assert len(table) == 4 * 32
     assert (table["role"] != "none").mean() <= 0.05
     assert table[UP].to_numpy().mean() <= 0.05
 
@@ -471,9 +470,8 @@ def test_true_absences_do_not_let_false_effects_through():
 
 def test_shuffled_labels_take_the_planted_roles_away(plain):
     model, trials = plain
-    for seed in range(2):
-        table = roles.roles(model, shuffled(trials, seed), progress=False)
-        assert (table["role"] == "none").all()
+    table = roles.roles(model, shuffled(trials, 0), progress=False)
+    assert (table["role"] == "none").all()
 
 
 # The toy
@@ -760,9 +758,8 @@ def test_the_mediated_share_of_a_head_that_two_read_is_what_was_planted():
     assert row["share_low"] <= row["share"] <= row["share_high"]
 
 
-@pytest.mark.parametrize("many", [2, 4])
-def test_extractors_of_some_colours_are_named_with_these(many):
-    words = [COLORS[index::many] for index in range(many)]
+def test_extractors_of_some_colours_are_named_with_these():
+    words = [COLORS[index::4] for index in range(4)]
     read = [
         Part(f"reader {i}", "color extractor", "found", "color", "answer", 10.0, tuple(own))
         for i, own in enumerate(words)

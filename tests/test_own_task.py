@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import runs
 
 import rgb_circuit as rgb
 from analyses.command import main
@@ -105,8 +106,10 @@ R2 = "right not up: pattern clean -> exchanged"
 """
 
 
-def test_a_strangers_hypothesis_of_two_answers_finds_the_heads_that_read(tmp_path):
+def test_a_strangers_hypothesis_of_two_answers_finds_the_heads_that_read(tmp_path, monkeypatch):
     """Without a word that no picture shows, a word is read against the other answer."""
+    runs.sections(monkeypatch, "hypotheses")
+    runs.verdicts_only(monkeypatch)
     (tmp_path / "pairs.toml").write_text(READER)
     model = rgb.load("planted")
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
@@ -115,7 +118,7 @@ def test_a_strangers_hypothesis_of_two_answers_finds_the_heads_that_read(tmp_pat
             ["name", "question", "clean", "image:exchanged", "answer:right", "answer:other",
              "expected:clean", "expected:exchanged"]
         )  # fmt: skip
-        for trial in rgb.rgb_trials(model, 16):
+        for trial in rgb.rgb_trials(model, 10):
             number = trial.name[:3]
             for condition in ("clean", "recolored"):
                 trial.images[condition].save(tmp_path / f"{number} {condition}.png")

@@ -81,12 +81,12 @@ def test_pairs_under_more_names_have_the_same_verdicts_and_are_counted_once(run)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_four_pairs_are_too_few_under_three_names_and_the_page_says_so(run):
-    finished, said, page = run(4, 3)
+def test_four_pairs_are_too_few_under_two_names_and_the_page_says_so(run):
+    finished, said, page = run(4, 2)
     assert set(finished.frames["evidence"]["void"]) == {"few clusters"}
     assert (finished.frames["roles"]["role"] == "none").all()
     for text in (said, page):
         assert "these are too few: a test needs 8 clusters; add trials of other pictures" in text
         assert (
-            "12 trials in 4 clusters confirm no head, even one that restores the whole gap" in text
+            "8 trials in 4 clusters confirm no head, even one that restores the whole gap" in text
         )

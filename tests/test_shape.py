@@ -3,6 +3,7 @@ is found with the RGB game's hypotheses, in words of shapes."""
 
 import re
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def tiles(image, board):
     return shown, [pixels[side:], pixels[:, side:]]
 
 
+@cache
 def drawn(word, px):
     return np.where(glyph(word, px), 0, 255)[..., None].repeat(3, axis=2)
 
@@ -69,9 +71,8 @@ def test_conditions_differ_in_what_they_should_and_in_no_other_pixel(board):
             }.get(condition, (None, None))
             shown, margins = tiles(image, board)
             for where, pixels in shown.items():
-                np.testing.assert_array_equal(
-                    pixels, drawn(odd if where == place else ground, board.tile_px)
-                )
+                wanted = drawn(odd if where == place else ground, board.tile_px)
+                assert np.array_equal(pixels, wanted)
             assert all((margin == 255).all() for margin in margins)
 
 
@@ -147,7 +148,7 @@ def test_every_answer_is_one_token(known):
     assert pieces["whole"].all() and set(pieces["answer"]) == {*WORDS, "none"}
 
 
-@pytest.mark.parametrize("n", [16, 64])
+@pytest.mark.parametrize("n", [16, 32])
 def test_every_planted_head_has_its_role_and_no_other_has_one(known, n):
     model, named = known
     sample = trials(model, TASK, n)
