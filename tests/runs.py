@@ -13,6 +13,8 @@ from filelock import FileLock
 from analyses import report, study
 from analyses.command import main
 from analyses.report import page
+from analyses.study import closer_look
+from rgb_circuit.errors import NotApplicable
 from rgb_circuit.files.results import write_bytes
 
 # Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy none,
@@ -38,16 +40,35 @@ def printed(folder: Path) -> str:
     return _said(folder).read_text()
 
 
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make runs draw empty figures and an empty page, since real ones take a third as long as all
-    the rest; both are still written like any other file."""
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs draw empty figures beside their page; they are still written like any other
+    file."""
     monkeypatch.setattr(
         study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
     )
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
     )
+
+
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs draw empty figures and an empty page, since real ones take a third as long as all
+    the rest; both are still written like any other file."""
+    without_figures(monkeypatch)
     monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
+
+
+def without_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs measure no more than how the model plays, every head and the roles: what they
+    print."""
+
+    def nothing(*given):
+        raise NotApplicable("not asked for")
+        yield
+
+    monkeypatch.setattr(closer_look, "of_trials", lambda *given: {})
+    monkeypatch.setattr(closer_look, "steps", lambda *given: {})
+    monkeypatch.setattr(closer_look, "curve", nothing)
 
 
 def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
