@@ -53,7 +53,7 @@ def trials(grouped):
 @pytest.fixture(scope="module")
 def planted_folder(tmp_path_factory):
     """A small model with a circuit, so that heads are found and frozen."""
-    return str(save(*planted(grid=3, layers=4, decoys=())[:2], tmp_path_factory.mktemp("planted")))
+    return str(save(*planted(grid=4, decoys=())[:2], tmp_path_factory.mktemp("planted")))
 
 
 @pytest.fixture
@@ -272,21 +272,21 @@ def test_pictures_go_through_the_model_once_whatever_is_asked_of_them(
     )
 
 
+@pytest.mark.parametrize("room", [0, 1, 100])
 def test_a_picture_that_is_held_gives_what_it_gives_anew(
-    grouped, trials, tmp_path, seen, monkeypatch
+    grouped, trials, tmp_path, seen, monkeypatch, room
 ):
     """Whatever room there is, and whatever of it was kept before."""
     plainly = open_store(tmp_path / "plain", {**manifest(grouped, trials, {}), "trials": []})
     asked = [*everything(grouped, trials), *shares_of_trials(grouped, trials)]
     expected, alone = measure(grouped, asked, plainly), len(seen["pictures"])
-    for room in (0, 1, 100):
-        monkeypatch.setattr(measuring, "held_at_once", lambda *_, room=room: room)
-        store = open_store(tmp_path / f"{room} held", manifest(grouped, trials, {}))
-        del seen["pictures"][:]
-        for one, frame in zip(measure(grouped, asked, store), expected, strict=True):
-            pd.testing.assert_frame_equal(one, frame, check_exact=True)
-        assert len(store.recurring.held) <= room
-        assert len(seen["pictures"]) == alone if room == 0 else len(seen["pictures"]) < alone
+    monkeypatch.setattr(measuring, "held_at_once", lambda *_: room)
+    store = open_store(tmp_path / "held", manifest(grouped, trials, {}))
+    del seen["pictures"][:]
+    for one, frame in zip(measure(grouped, asked, store), expected, strict=True):
+        pd.testing.assert_frame_equal(one, frame, check_exact=True)
+    assert len(store.recurring.held) <= room
+    assert len(seen["pictures"]) == alone if room == 0 else len(seen["pictures"]) < alone
 
 
 @pytest.mark.filterwarnings("ignore:.*has the same picture")

@@ -382,6 +382,7 @@ ODD = ["left/right", "50%, or so", "a: b → c", "<b>ß</b> $x$" + " and a name 
 def test_names_of_ones_own_are_what_the_page_shows(tmp_path, chromium, monkeypatch):
     """Whatever could be taken for markup, a list, a format or a field of a chart."""
     runs.sections(monkeypatch, "heads", "pictures", "panels")
+    runs.without_figures(monkeypatch)
     colors, words = (
         ["red", "green", "blue", "yellow"],
         ["_a.b[0]", '{c}, "d"', f"{ODD[3]}, as a word"],
