@@ -1,5 +1,7 @@
 import gc
+import inspect
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,18 @@ gc.disable()
 gc.set_threshold(10_000, 10, 10)
 # The package syncs files to survive a power cut; no test needs that.
 os.fsync = lambda file: None
+# nnsight looks for the end of each function that travels to a server, twice in each request: a
+# fifth of the time of the remote tests.
+source_lines = inspect.getsourcelines
+source_lines_of_code = cache(source_lines)
+
+
+def _known_source_lines(item):
+    plain = inspect.isfunction(item) and not hasattr(item, "__wrapped__")
+    return source_lines_of_code(item.__code__) if plain else source_lines(item)
+
+
+inspect.getsourcelines = _known_source_lines
 
 
 def pytest_collection_finish():

@@ -18,6 +18,7 @@ from nnsight.modeling import huggingface
 from nnsight.modeling.transformers import TransformersModel
 from packaging.requirements import Requirement
 from proxy import proxy
+from remote_server import ended, processes_of
 from transformers import AutoProcessor
 
 import rgb_circuit as rgb
@@ -233,15 +234,14 @@ def test_a_stalled_connection_is_silent(ndif_server, monkeypatch):
         assert torch.equal(found[0], wanted)
 
 
-@pytest.mark.parametrize("how", ["kill", "stop"])
-def test_ended_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(
-    ndif_server, monkeypatch, how
+def test_stopped_in_a_job_it_takes_redis_along_and_starts_again_at_the_same_place(
+    ndif_server, monkeypatch
 ):
     ndif_server.connect(monkeypatch)
     model = load(ndif_server, "toy")
     wanted, tree = logits(model), processes_of(ndif_server.pid)
     assert any("redis" in process.name() for process in tree)
-    ending = threading.Timer(2, getattr(ndif_server, how))
+    ending = threading.Timer(2, ndif_server.stop)
     ending.start()
     with pytest.raises(LOST):
         slow(model)
@@ -282,16 +282,3 @@ def test_it_ends_with_its_parent_and_may_ask_for_newer_clients_which_is_said(
     parent.kill()
     parent.wait()
     assert ended(tree)
-
-
-def processes_of(pid):
-    """The process and all below it."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
-def ended(processes):
-    """Whether they are all gone within some seconds, or would be if their new parent asked about
-    them."""
-    left = psutil.wait_procs(processes, timeout=10)[1]
-    return all(process.status() == psutil.STATUS_ZOMBIE for process in left)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from nnsight import CONFIG
 from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
+from remote_server import ended, processes_of
 
 import rgb_circuit as rgb
 from rgb_circuit.calls import patching
@@ -117,12 +118,17 @@ def test_a_server_that_dies_and_comes_back(spoiled, monkeypatch, toy):
     def crash():
         time.sleep(0.1)
         running.kill()
+        gone.append(ended(tree))
         running.start()
 
+    tree, gone = processes_of(running.pid), []
+    assert any("redis" in process.name() for process in tree)
     crashing = threading.Thread(target=crash)
     crashing.start()
     remote = [rgb.patch_heads(there, [trial], positions="all") for trial in trials]
     crashing.join()
+    # Redis ends with the server.
+    assert gone == [True]
     for trial, frame in zip(trials, remote):
         np.testing.assert_allclose(
             frame["effect"], rgb.patch_heads(here, [trial], positions="all")["effect"], atol=1e-4

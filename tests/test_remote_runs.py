@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import runs
-from matplotlib.figure import Figure
 
-from analyses import report, study
 from analyses.command import main
-from rgb_circuit.files import results
+from analyses.report import page
 from rgb_circuit.keeping import store
 from rgb_circuit.measuring import measure
 from rgb_circuit.remote import server
@@ -63,16 +61,20 @@ def run_there(_ndif_server, tmp_path_factory):
     _ndif_server.start()
     with pytest.MonkeyPatch.context() as monkeypatch:
         _ndif_server.connect(monkeypatch)
+        runs.undrawn(monkeypatch)
         monkeypatch.setattr(measure, "_run", counted)
         assert main(["run", *runs.PLANTED, "--remote", _ndif_server.url, "--out", str(folder)]) == 0
     return folder, [one for one in rounds if one[0]]
 
 
-def test_a_run_on_a_server_leaves_what_a_run_here_leaves(planted_run, run_there, ndif_server):
+def test_a_run_on_a_server_leaves_what_a_run_here_leaves(
+    planted_run, run_there, ndif_server, monkeypatch
+):
     there, _ = run_there
     same_frames(planted_run, there)
     assert (there / "roles.parquet").exists()
-    assert f"--remote {ndif_server.url}" in (there / "report.html").read_text()
+    runs.sections(monkeypatch, "reproduce")
+    assert f"--remote {ndif_server.url}" in page.write(there).read_text()
     # On this machine it would be another run.
     assert main(["run", *runs.PLANTED, "--out", str(there)]) == 2
 
@@ -102,21 +104,10 @@ def same_bits(one, other):
         )
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    """They take longer than everything else, and are the same from the same frames."""
-    monkeypatch.setattr(study, "panel_heatmaps", lambda *given, **options: Figure(figsize=(1, 1)))
-    monkeypatch.setattr(
-        study, "effect_forest", lambda *given, **options: Figure(figsize=(1, 1)).add_subplot()
-    )
-    monkeypatch.setattr(
-        report, "write", lambda folder: results.write_bytes(folder / "report.html", b"")
-    )
-
-
 def test_a_detached_run_is_handed_in_and_collected(
-    run_there, no_figures, ndif_server, monkeypatch, tmp_path, capsys
+    run_there, ndif_server, monkeypatch, tmp_path, capsys
 ):
+    runs.undrawn(monkeypatch)
     ndif_server.connect(monkeypatch)
     handed_in = []
     post = server._Backend._post
@@ -145,9 +136,8 @@ def test_a_detached_run_is_handed_in_and_collected(
     assert len(handed_in) == before + 1
 
 
-def test_jobs_that_are_lost_are_handed_in_again(
-    two_trials_run, no_figures, spoiled, monkeypatch, tmp_path
-):
+def test_jobs_that_are_lost_are_handed_in_again(two_trials_run, spoiled, monkeypatch, tmp_path):
+    runs.undrawn(monkeypatch)
     running, _ = spoiled
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
@@ -168,8 +158,9 @@ def test_jobs_that_are_lost_are_handed_in_again(
 
 
 def test_a_run_that_loses_its_server_goes_on_where_it_was(
-    two_trials_run, no_figures, spoiled, monkeypatch, tmp_path, capsys
+    two_trials_run, spoiled, monkeypatch, tmp_path, capsys
 ):
+    runs.undrawn(monkeypatch)
     running, _ = spoiled
     running.connect(monkeypatch)
     monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
