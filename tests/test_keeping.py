@@ -408,7 +408,7 @@ def test_killed_at_six_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tm
 def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen):
     """Ranked on the first half, it asks of the second half's pictures while they are in the model;
     of shards it asks again, and gets the same bytes."""
-    trials, asked = rgb.rgb_trials(grouped, 4), Study(anyway=True)
+    trials, asked = rgb.rgb_trials(grouped, 6), Study(anyway=True)
     taken = {}
     for folder, several in (("whole", [trials]), ("shards", [trials[::2], trials[1::2]])):
         store = open_store(tmp_path / folder, manifest(grouped, trials, {}))
