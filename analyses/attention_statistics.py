@@ -27,7 +27,7 @@ from rgb_circuit.prompts import check_trials, encode, locate, prompt_ids
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.running.checks import check_attention, check_finite
 from rgb_circuit.running.execute import execute
-from rgb_circuit.trial import as_trials
+from rgb_circuit.trial import as_conditions, as_trials
 
 MASSES = ("tile", "picture", "question", "first", "before")
 STATISTICS = (*MASSES, "entropy")
@@ -69,7 +69,7 @@ def attention_statistics(
         >>> picture[picture > 0.9].index.tolist()
         [(3, 3)]
     """
-    asked = Summarized(tuple(as_trials(trials)), tuple(conditions))
+    asked = Summarized(tuple(as_trials(trials)), as_conditions(conditions))
     [frame] = measure(model, [asked], progress=progress, stage="attention")
     return frame
 

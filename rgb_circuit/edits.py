@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
+from numbers import Integral
 from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import InputError
+from .files.table_text import shortened
 from .heads import Head
 
 if TYPE_CHECKING:
@@ -434,7 +436,7 @@ def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "he
         pairs = [Head(index(layer), index(head)) for layer, head in heads]
     except (TypeError, ValueError):
         raise InputError(
-            f"{what} is {heads!r}; give a list of (layer, head) pairs such as [(3, 2)]"
+            f"{what} is {shortened(heads)}; give a list of (layer, head) pairs such as [(3, 2)]"
         ) from None
     for pair in pairs:
         check_head(model, *pair)
@@ -443,6 +445,10 @@ def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "he
 
 def check_head(model: Headed, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
+    if not (isinstance(layer, Integral) and isinstance(head, Integral)):
+        raise InputError(
+            f"layer and head are {layer!r} and {head!r}; give whole numbers, such as 3 and 2"
+        )
     if not (0 <= layer < model.n_layers and 0 <= head < model.n_heads):
         raise InputError(
             f"head {Head(layer, head)} does not exist in {model.name}; it has layers 0 to "
@@ -452,6 +458,8 @@ def check_head(model: Headed, layer: int, head: int) -> None:
 
 def check_layer(model: Vlm, layer: int) -> None:
     """Raise InputError unless the model has this layer."""
+    if not isinstance(layer, Integral):
+        raise InputError(f"layer is {layer!r}; give a whole number, such as 3")
     if not 0 <= layer < model.n_layers:
         raise InputError(
             f"layer {layer} does not exist in {model.name}; it has layers 0 to {model.n_layers - 1}"

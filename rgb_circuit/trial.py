@@ -408,6 +408,11 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
     return listed
 
 
+def as_conditions(conditions: str | Iterable[str]) -> tuple[str, ...]:
+    """The conditions that a function was given; a single name becomes a tuple of one."""
+    return (conditions,) if isinstance(conditions, str) else tuple(conditions)
+
+
 def _kind(value):
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -233,7 +233,7 @@ def _columns(path, header):
             raise InputError(f"{path.name} has {columns.count(name)} columns {name!r}; keep one")
     _check_together(path, columns)
     if others := [name for name in columns if not _known(name)]:
-        warn(f"{path.name}: columns that mean nothing here are left out: {_listed(others)}")
+        warn(f"{path.name}: unknown columns are ignored: {_listed(others)}")
     return [name if _known(name) else None for name in columns]
 
 

@@ -59,15 +59,21 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make runs measure no more than how the model plays, every head and the roles: what they
-    print."""
+    """Make runs measure no more than how the model plays, every head and the roles, which is what
+    they print, and keep the pictures."""
 
     def nothing(*given):
         raise NotApplicable("not asked for")
         yield
 
+    def shown(*given):
+        return {
+            name: steps if name == "stimuli" else nothing() for name, steps in every(*given).items()
+        }
+
+    every = closer_look.steps
     monkeypatch.setattr(closer_look, "of_trials", lambda *given: {})
-    monkeypatch.setattr(closer_look, "steps", lambda *given: {})
+    monkeypatch.setattr(closer_look, "steps", shown)
     monkeypatch.setattr(closer_look, "curve", nothing)
 
 

@@ -347,7 +347,7 @@ def test_square_pictures_of_any_size_fit(toy_with, reads, side):
 SAYS = {
     "crops": (clip(24), "cuts margins off", "25 % at the left, 25 % at the right"),
     "pads": (padding(24), "pads", "50 % of what it sees is padding"),
-    "stretches": (squeezing(24), "stretches", "a square in them becomes 0.5 times as wide as high"),
+    "stretches": (squeezing(24), "stretches", "a square becomes 0.5 times as wide as high"),
 }
 
 

@@ -179,7 +179,8 @@ def test_a_file_that_holds_no_list_is_refused(text, said, tmp_path):
 @pytest.mark.parametrize(
     "lists, options, said",
     [
-        ({}, {}, "lists is empty"),
+        ({}, {}, "lists is {}; name each list of heads"),
+        ([(3, 0)], {}, r"lists is \[\(3, 0\)\]; name each list"),
         ({"a": []}, {}, "list 'a' is empty"),
         ({"a": [(9, 0)]}, {}, "list 'a': .*9.0"),
         ({"a": [(0, 0)]}, dict(random_lists=-1), "random_lists is -1"),

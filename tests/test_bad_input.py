@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import rgb_circuit as rgb
-from analyses import circuit, composition, roles, task_reading
+from analyses import circuit, composition, evidence, roles, task_reading
 from analyses.attention_statistics import attention_statistics
 from rgb_circuit.calls.attention import attention_from_end
 
@@ -283,3 +283,54 @@ def test_what_is_no_trial_is_refused(grouped, trials, no_forward, name):
 def test_one_trial_is_too_few_and_no_other_fault(grouped, trials, no_forward, analysis, more):
     with pytest.raises(rgb.InputError, match="trial"):
         analysis(grouped, trials[0], *more)
+
+
+def test_numbers_of_numpy_and_single_names_and_edits_are_what_they_say(grouped, trials):
+    drawn = rgb.rgb_trials(grouped, np.int64(2), seed=np.int32(0))
+    assert [trial.name for trial in drawn] == [trial.name for trial in trials]
+    told = rgb.play(grouped, trials, "clean")
+    pd.testing.assert_frame_equal(told, rgb.play(grouped, trials, ["clean"]))
+    silent = rgb.Edit(1, np.int64(0), "own", scale=0)
+    said = [
+        rgb.generate(grouped, trials[0], edits=edits, max_new_tokens=np.int64(1)).edited_text
+        for edits in (silent, [silent])
+    ]
+    assert said[0] == said[1]
+    knocked = rgb.knockout(grouped, trials, queries="end", keys="image", window=np.int64(2))
+    assert set(knocked["window"]) == {2}
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (
+            lambda model, trials: rgb.patch_edits(
+                model, trials, {"a": [rgb.Edit(1, "0")]}, target="erased"
+            ),
+            "layer and head are 1 and '0'; give whole numbers",
+        ),
+        (
+            lambda model, trials: rgb.patch_edits(
+                model, trials, {"a": [rgb.Edit("1", None, component="attn_out")]}, target="erased"
+            ),
+            "layer is '1'; give a whole number",
+        ),
+        (
+            lambda model, trials: rgb.patch_heads(
+                model, trials, heads=pd.DataFrame({"layer": [1]})
+            ),
+            "heads is    layer 0      1; give a list of (layer, head) pairs",
+        ),
+        (
+            lambda model, trials: evidence.examine(model, trials, "a.toml"),
+            "among the hypotheses is 'a'; give Hypothesis values",
+        ),
+        (lambda model, trials: rgb.read_run(__file__), "is a file; give the folder of a run"),
+        (lambda model, trials: rgb.generate(model, trials), "trial is a list; the model talks"),
+        (lambda model, trials: rgb.play("planted", trials), "model is a str; give what rgb.load"),
+    ],
+)
+def test_a_script_that_gives_another_kind_of_thing(grouped, trials, no_forward, call, said):
+    with pytest.raises(rgb.InputError) as error:
+        call(grouped, trials)
+    assert said in str(error.value)

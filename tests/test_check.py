@@ -47,8 +47,9 @@ def test_the_toy_agrees_with_plain_hooks_and_the_table_says_all(dtype, capsys):
         "4 layers × 4 "
         "heads", f"{dtype} on cpu, attention kernel sdpa", "36 image tokens, 6 × 6 places",
         "shown "
-        "once", "see later ones: none", "red 'red'", "form: space, as given", "20 of 20 pictures",
-        "a plain forward", "iB in this process", "noise floor", "All 10 agree",
+        "once", "attend to later ones: none",
+        "red 'red'", "form: space, as given", "20 of 20 pictures",
+        "per plain forward", "iB in this process", "noise floor", "All 10 agree",
     ):  # fmt: skip
         assert word in said, word
     assert said.count(" yes\n") == 10 and " NO\n" not in said
@@ -133,8 +134,8 @@ def test_on_a_server_what_can_be_checked_is_and_the_rest_is_said(ndif_server, mo
     assert main(["check", "toy", "--remote"]) == 0
     said = capsys.readouterr().out
     assert (
-        "no patched logit is held against them" in said
+        "patched logits are not compared with them" in said
         and "must be" in said
         and "All 10 agree" in said
     )
-    assert "the server's, which it does not tell" in said and "20 of 20 pictures" in said
+    assert "on the server, which does not report it" in said and "20 of 20 pictures" in said

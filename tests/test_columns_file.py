@@ -80,7 +80,7 @@ def test_a_run_records_its_columns_and_says_what_became_of_every_row(done):
         and "'elephant'" in rows["says"][3]
     )
     page = (out / "report.html").read_text()
-    assert f"--columns {columns}" in page and "Does it look at the picture?" in page
+    assert f"--columns {columns}" in page and "Does the model use the picture?" in page
     assert {"flips", "answer", "all"} <= set(run.frames["accuracy"]["by"])
 
 
@@ -145,7 +145,7 @@ def test_single_pictures_are_paired_before_they_are_read(tmp_path, capsys):
     said = capsys.readouterr().out
     # The planted model says "white" to a plain canvas.
     assert "does not answer these questions: it answers 0 of 16 pictures right" in said
-    assert "By guessing 25 % would be right" in said and "0 of 8 trials flip" in said
+    assert "Guessing would reach 25 %." in said and "0 of 8 trials flip" in said
 
 
 def test_the_accuracy_is_said_before_any_head_is_measured(tmp_path, capsys, monkeypatch, columns):

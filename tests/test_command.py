@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cache
@@ -19,13 +20,14 @@ from runs import TWO_TRIALS, printed, sections
 import rgb_circuit as rgb
 from analyses import calibrate, roles
 from analyses.calibrate import judge
-from analyses.command import main
+from analyses.command import loading, main
 from rgb_circuit.calls.attention import attention_from_end
 from rgb_circuit.files.results import opened
 from rgb_circuit.keeping.manifest import read_manifest
 from rgb_circuit.models.planted import planted
 from rgb_circuit.models.random import random_llava
 from rgb_circuit.models.small import save
+from rgb_circuit.stimuli.tasks import find
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, mo
         main(["run", "--model", made, "--trials", "10", "--only-correct", "--out", str(out)]) == 0
     )
     assert (
-        "Of 10 trials, 3 with a wrong answer are left out of what follows."
+        "Of 10 trials, 3 with a wrong answer are left out of everything below."
         in capsys.readouterr().out
     )
     played = pd.read_parquet(out / "play.parquet")
@@ -79,7 +81,7 @@ def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, mo
     evidence = pd.read_parquet(out / "evidence.parquet")
     assert (evidence["n"] == 7).all() and (evidence["wrong"] == 0).all()
     text = (out / "report.html").read_text()
-    assert "Of the 10 trials, 3 with a wrong answer are left out of all that follows." in text
+    assert "Of the 10 trials, 3 with a wrong answer are left out of everything below." in text
     # A long path puts each option into a line of its own.
     typed = text.replace("\\\n    ", "")
     assert "--only-correct --trials 10 --seed 0" in typed and "--only-correct True" not in typed
@@ -148,7 +150,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     monkeypatch.setattr(judge, "judged", counting)
     assert main(command) == 130
     assert (
-        "stopped; what was finished is kept, and the same command goes on"
+        "stopped; what was finished is kept, and the same command continues"
         in capsys.readouterr().err
     )
     assert main(command) == 0
@@ -156,7 +158,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     assert len(judged) == 16 and judged[3] == judged[4] and len(set(judged[:3] + judged[4:])) == 15
     said = capsys.readouterr().out
     (heading, names, *rows), _ = (part.splitlines() for part in said.strip().split("\n\n"))
-    assert "1 planted model at 2 % noise" in heading and "found, of those that have it" in names
+    assert "1 planted model at 2 % noise" in heading and "found (recall)" in names
     table = pd.read_parquet(tmp_path / "calibration_summary.parquet")
     table = table[(table["noise"] == 0.02) & (table["reading"] == "roles")].set_index("role")
     (extractor,) = (row for row in rows if row.startswith("roles  ") and "color extractor" in row)
@@ -353,7 +355,7 @@ def test_a_run_of_some_heads_and_colours_restores_those_and_can_be_finished_agai
     sections(monkeypatch)
     command = ["run", "--trials", "8", *chosen, "--out", str(tmp_path)]
     assert main(command) == 0
-    assert "No role table: no other head than 3.1, 3.0 was restored" in capsys.readouterr().out
+    assert "No role table: heads other than 3.1, 3.0 were not restored" in capsys.readouterr().out
     frame = pd.read_parquet(tmp_path / "patch_heads.parquet")
     assert set(zip(frame["layer"], frame["head"])) == {(3, 0), (3, 1)} and set(
         frame["component"]
@@ -400,6 +402,43 @@ def test_a_head_that_there_is_not_is_refused_before_weights_are_read(
     assert main([str(finished) if part == "RUN" else part for part in command]) == 2
     assert "head 9.1 does not exist in toy; it has layers 0 to 3" in capsys.readouterr().err
     assert os.listdir() == ["heads.json"]
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        (["knockout", "--role", "od"], "--role is 'od'; the trials have odd, other,"),
+        (["layers", "RUN", "--role", "od"], "--role is 'od'"),
+        (["layers", "RUN", "--positions", "end,tiel"], "--positions names 'tiel'; use end, all"),
+        (["knockout", "--queries", "tiel"], "--queries names 'tiel'"),
+        (
+            ["knockout", "--task", "relation", "--keys", "shape,other shapes"],
+            "--keys names 'other shapes'; use end, all, image, text, tile, rest, question, first "
+            "or a box of the trials (other shape, shape), or token positions such as 5",
+        ),
+        (["run", "--positions", "5,x"], "--positions names '5,x'"),
+        (["audit", "heads.json", "--positions", "tiel"], "--positions names 'tiel'"),
+        (["play", "--odd", "rd"], "--odd rd is not in the palette"),
+        (["play", "--task", "counting", "--fix", "number=99"], "number cannot be 99"),
+        (["check", "toy", "--seed", "-5"], "--seed is -5"),
+    ],
+)
+def test_a_name_that_trials_do_not_have_is_refused_before_weights_are_read(
+    command, said, finished, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("heads.json").write_text("[[3, 1]]")
+    for load in ("loaded", "reloaded"):
+        monkeypatch.setattr(f"analyses.study.{load}", None)
+    assert main([str(finished) if part == "RUN" else part for part in command]) == 2
+    assert said in capsys.readouterr().err and os.listdir() == ["heads.json"]
+
+
+def test_somebody_elses_task_is_not_drawn_before_there_is_a_model():
+    options = Namespace(seed=0, fix={})
+    task = replace(find("rgb"), draw=lambda *arguments: pytest.fail("drawn"))
+    assert loading._drawn_without_a_model(task, options) == []
+    assert len(loading._drawn_without_a_model(find("rgb"), options)) == 1
 
 
 def test_attention_takes_model_and_trials_from_a_run(finished, tmp_path, monkeypatch):

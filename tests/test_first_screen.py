@@ -46,7 +46,7 @@ def test_the_numbers_of_the_drawing_are_the_frames(planted):
         heads = [tuple(map(int, name.split("."))) for name, _ in part.heads]
         written = direct.loc[direct.index.isin(heads)]
         most = written.loc[written["direct_effect"].abs() == written["direct_effect"].abs().max()]
-        said = [line for line in part.says if line.startswith("writes")]
+        said = [line for line in part.says if line.startswith("direct effect")]
         assert part.writes == bool(said) == (most["direct_effect"].abs().max() > 0.01)
         if said:
             assert f"“{most['role'].iloc[0]}”" in said[0]
@@ -59,7 +59,7 @@ def test_the_numbers_of_the_drawing_are_the_frames(planted):
     )
     assert (arrow.start, arrow.end) == ("POI localization", "color extractor")
     share = f"{100 * together['share'].item():.0f}{SPACE}%"
-    assert arrow.says.startswith(f"{share} of its effect on “background”, by their query")
+    assert arrow.says.startswith(f"{share} of its effect on “background”, through their query")
 
 
 def test_the_answers_beside_the_pictures_are_those_that_were_played(planted):
@@ -81,10 +81,10 @@ def test_the_answers_beside_the_pictures_are_those_that_were_played(planted):
 @pytest.mark.parametrize(
     "state, sentence, box",
     [
-        ("refuted", "is not whole in planted: there is no POI head", "refuted of every head"),
+        ("refuted", "is incomplete in planted: there is no POI head", "refuted for every head"),
         (
             "undecided",
-            "is not shown whole in planted: no POI head is shown",
+            "is not shown to be complete in planted: no POI head is shown",
             "not shown: 1 head is open",
         ),
     ],
@@ -121,7 +121,7 @@ def test_without_roles_the_strongest_heads_are_drawn_and_nothing_between_them(pl
         name: frame for name, frame in nothing.frames.items() if name not in ("roles", "evidence")
     }
     (part,), _ = parts.parts_of(replace(nothing, frames=frames))
-    assert not part.heads and "none does anything" in part.says[0]
+    assert not part.heads and "none has an effect" in part.says[0]
 
 
 def test_an_arrow_to_the_answer_passes_beside_the_boxes_below(planted):

@@ -68,9 +68,16 @@ def test_a_text_is_these_claims_and_is_printed_back_the_same(text):
     assert prediction.claims == LEGAL[text] and prediction.text == text
 
 
-def test_blanks_and_line_ends_between_the_pieces_do_not_matter():
-    spread = Prediction.parse("B1", " right  up ,other down :\n z clean ->  changed")
-    assert spread.text == "right up, other down: z clean -> changed"
+@pytest.mark.parametrize(
+    "text",
+    [
+        " right  up ,other down :\n z clean ->  changed",
+        "right up, other down: z clean → changed",
+        "right up, other down,: z clean -> changed;",
+    ],
+)
+def test_blanks_arrows_and_marks_behind_the_last_piece_do_not_matter(text):
+    assert Prediction.parse("B1", text).text == "right up, other down: z clean -> changed"
 
 
 @pytest.mark.parametrize("prediction", GAME.predictions, ids=lambda prediction: prediction.name)
@@ -94,13 +101,20 @@ def test_the_games_predictions_come_back_from_their_text(prediction):
         "right upwards: z clean -> changed": "'right upwards' is no claim",
         "up: z clean -> changed": "'up' is no claim",
         "right up by readers: z clean -> changed": "'right up by readers' is no claim",
-        "right up, : z clean -> changed": "'' is no claim",
+        "right up, , other up: z clean -> changed": "'' is no claim",
         "right up: z clean "
         "changed": "'z clean changed' is no sweep; write COMPONENT SOURCE -> TARGET",
         "right up: clean -> changed": "'clean -> changed' is no sweep",
         "right up: y clean -> "
         "changed": "the component of a sweep is 'y'; use one of z, pattern, value",
-        "right up: z clean -> changed;": "'' has no ':'",
+        "right up: z clean -> changed;; ": "'' has no ':'",
+        "right up: z clean -> clean": "'z clean -> clean' leaves a head as it is",
+        "right up: z own -> clean": "'z own -> clean' leaves a head as it is",
+        "right up: z clean -> zero": "ends in 'zero', which is no picture",
+        "right up: pattern zero -> clean": "takes attention from 'zero', which has none",
+        "attention tile not above even: clean": "name it under 'not', since it must be refuted",
+        "attention tile down: clean -> changed": "a claim about attention is of one picture, not "
+        "of 'clean -> changed'",
         "right mostly: z clean -> changed": "'right mostly' is of the whole effect; say which part",
         "right below half: z clean -> "
         "changed": "'right below half' takes no attention away; say which",

@@ -3,6 +3,8 @@ is refused."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import families
 import pytest
 import torch
@@ -38,6 +40,13 @@ def deepseek_v3(tokens):
     return hf.DeepseekV3Config(**ids(tokens, **TEXT | latent), **experts, first_k_dense_replace=1)
 
 
+def deepseek_v32(tokens, index_topk=16):
+    """As `deepseek_v3`, but a head sees only those tokens that an indexer scores highest."""
+    text = deepseek_v3(tokens).to_dict() | dict(index_topk=index_topk, index_head_dim=8)
+    text |= dict(index_n_heads=2, mlp_layer_types=["dense", "sparse", "sparse", "sparse"])
+    return hf.DeepseekV32Config(**{name: text[name] for name in text if name != "model_type"})
+
+
 def ministral3(tokens):
     """Queries are scaled by their position: in these prompts every sixteen tokens anew."""
     rope = dict(
@@ -69,7 +78,7 @@ def wrapped(text, **changes):
         for name, parameter in module.named_parameters():
             if (kind := name.rpartition(".")[2]) in changes:
                 parameter.fill_(changes[kind])
-    return rgb.wrap(module, processor, name=text.__name__)
+    return rgb.wrap(module, processor, name=getattr(text, "__name__", "odd"))
 
 
 @pytest.mark.parametrize("text", [gemma2, deepseek_v3, ministral3])
@@ -93,6 +102,14 @@ def test_a_weak_sink_leaves_z_alone_to_be_patched():
     assert len(rgb.patch_heads(model, trial, target="erased", progress=False))
     with pytest.raises(ModelError, match="as where heads have sinks"):
         rgb.patch_heads(model, trial, target="erased", component="pattern", progress=False)
+
+
+# Also where the indexer chooses all tokens of the prompt that loading tries: of a longer one it
+# would leave some out.
+@pytest.mark.parametrize("index_topk", [16, 1000])
+def test_heads_that_see_what_an_indexer_chooses_are_refused(index_topk):
+    with pytest.raises(rgb.InputError, match="its layers choose which tokens a head sees"):
+        wrapped(partial(deepseek_v32, index_topk=index_topk))
 
 
 def test_direct_effects_of_experts_that_return_several_things_add_up():

@@ -139,7 +139,7 @@ def test_large_models_are_announced_on_standard_error_and_small_ones_are_not(
     rgb.load(random_folder["grouped"], dtype="bfloat16")
     loaded, checked = said()
     assert "loading 0.0 GB of weights in bfloat16 …" in loaded
-    assert "checking on some pictures that patching its heads means what it should …" in checked
+    assert "checking on a few pictures that patching its heads does what it should …" in checked
 
 
 @pytest.mark.parametrize("missing", ["processor_config.json", "tokenizer.json"])

@@ -163,8 +163,8 @@ def test_a_role_of_looks_alone_has_a_score_and_a_table(planted, trials):
 def test_a_file_of_looks_alone_is_said_to_say_nothing_of_what_heads_do():
     looks = of("looker", "attention image above even: clean")
     said = lint.lines([looks], GAME, 16, 24)
-    assert any("by where a head looks alone" in line for line in said)
-    assert any(line.startswith("Costs no sweeps") and "shown anyway" in line for line in said)
+    assert any("but only by where a head looks" in line for line in said)
+    assert any(line.startswith("Costs no sweeps") and "run anyway" in line for line in said)
 
 
 def test_boxes_that_trials_must_have_are_named_and_what_must_be_refuted_is_no_effect():
@@ -175,7 +175,7 @@ def test_boxes_that_trials_must_have_are_named_and_what_must_be_refuted_is_no_ef
         refutes=("looker1",),
     )
     said = "\n".join(lint.lines([looks], GAME, 16, 24))
-    assert "; boxes sky: the task rgb has them" in said and "by where a head looks alone" in said
+    assert "; boxes sky: the task rgb has them" in said and "but only by where a head looks" in said
     assert "the odd word rises – must be refuted" in said
 
 

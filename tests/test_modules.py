@@ -217,6 +217,17 @@ def test_logits_that_are_more_than_the_unembedding_of_the_final_norm_are_refused
         rgb.wrap(module, processor, name="mine")
 
 
+def test_what_is_added_between_layers_may_not_depend_on_what_it_is_added_to(monkeypatch):
+    module, processor = families.built("qwen3_vl")
+
+    def doubled(self, stream, image, features):
+        return torch.where(image[..., None], 2 * stream, stream)
+
+    monkeypatch.setattr(type(module.model.language_model), "_deepstack_process", doubled)
+    with pytest.raises(rgb.InputError, match="adds .* between layers depends on that stream"):
+        rgb.wrap(module, processor, name="mine", tiles=6)
+
+
 @pytest.mark.parametrize(
     ("part", "sentence"),
     [

@@ -121,7 +121,7 @@ def test_the_page_speaks_of_these_hypotheses_and_of_no_others(true):
 def test_the_page_has_each_hypothesis_with_its_claims_and_the_file(true):
     page = (true[0] / "report.html").read_text()
     section = page[page.index('<section id="hypotheses"') :].partition("</section>")[0]
-    assert "Shown of these heads: 3.0, 3.2, 4.1, 4.3." in section and "Confirmatory" in section
+    assert "Shown for these heads: 3.0, 3.2, 4.1, 4.3." in section and "Confirmatory" in section
     file = re.search(r'href="data:application/toml;base64,([^"]+)"', section)[1]
     assert base64.b64decode(file).decode() == (EXAMPLES / "reader.toml").read_text()
     for prediction in rgb.read_hypotheses(EXAMPLES / "reader.toml")[0].predictions:
@@ -143,7 +143,7 @@ def test_error_rates_stand_beside_the_verdicts_on_the_same_claims_alone(true, cl
     body = filled(
         section, replace(run, frames={**run.frames, "hypotheses_calibration": pd.DataFrame([rate])})
     )
-    assert ("permuted" in body["body"] and "tried on 32 trials" in body["body"]) == shown
+    assert ("permuted" in body["body"] and "measured on 32 trials" in body["body"]) == shown
 
 
 def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
@@ -297,6 +297,25 @@ def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, plan
             "mine.toml has no hypotheses; add a table such as [hypotheses.reader]",
         ),
         ("[hypotheses.reader", "mine.toml is no TOML: "),
+        (
+            "[hypotheses.a.predictions]\nA = 'odd up: z clean -> erased'\nA = 'odd none'",
+            "mine.toml is no TOML: Cannot overwrite a value (at end of document); a key stands "
+            "there twice",
+        ),
+        (
+            "[hypotheses.' ']\npredictions = { A = 'odd up: z clean -> erased' }",
+            "mine.toml: hypotheses. : a hypothesis is called ' '; give it a name",
+        ),
+        (
+            "[hypotheses.a]\npredictions = ['odd up: z clean -> erased']",
+            "mine.toml: hypotheses.a.predictions is ['odd up: z clean -> erased'], without names; "
+            "give a table",
+        ),
+        (
+            "[hypotheses.a.predictions]\nA = ['odd up: z clean -> erased']",
+            "mine.toml: hypotheses.a.predictions.A is ['odd up: z clean -> erased']; give text "
+            "such as",
+        ),
     ],
 )
 def test_what_a_file_cannot_say_is_one_sentence_before_a_model_is_loaded(
@@ -492,9 +511,29 @@ def test_what_the_task_lacks_is_said_and_is_no_error(tmp_path, capsys):
     text = "[hypotheses.a.predictions]\nA = 'od up through the readers: z clean -> gone'"
     said = linted(capsys, written(tmp_path, text))
     assert (
-        "pictures clean, gone; answers od: the task rgb lacks the picture gone and the answer od "
-        "and heads called readers" in said
+        "pictures clean, gone; answers od: the task rgb lacks the picture gone (it has clean, "
+        "recolored, erased, swapped, moved) and the answer od (it has odd, other, background, "
+        "other_background, none) and heads called readers" in said
     )
+
+
+def test_what_no_task_says_is_not_said_to_be_had(tmp_path, capsys):
+    text = (
+        "[hypotheses.a.predictions]\nA = 'attention cup above even: clean'\n"
+        "[hypotheses.b.predictions]\nB = 'odd up: pattern over dog clean -> erased'"
+    )
+    said = linted(capsys, written(tmp_path, text))
+    assert "needs     pictures clean: the task rgb has them; and trials with a box cup\n" in said
+    assert "the task rgb has them; and trials with a box dog\n" in said
+    # Attention has no gap, of which trials could show a share.
+    alone = linted(capsys, written(tmp_path, text.partition("[hypotheses.b")[0]))
+    assert "trials confirm" in said and "trials confirm" not in alone
+
+
+def test_a_head_that_is_silenced_by_its_mean_is_not_said_to_be_zero():
+    zero, mean = (Prediction.parse("A", f"odd down: z {how} -> clean") for how in ("zero", "mean"))
+    assert "with its output set to zero:" in lint.in_words(zero)
+    assert "with its output set to its mean over the trials:" in lint.in_words(mean)
 
 
 def test_the_sweeps_that_are_counted_are_those_that_are_run(planted):
@@ -521,11 +560,14 @@ def test_more_trials_show_smaller_effects_and_more_heads_need_larger_ones(capsys
 def test_more_than_all_of_the_gap_is_no_head_that_trials_confirm(capsys):
     assert 1 < power.smallest_share(32, 1024) < 10
     said = linted(capsys, str(EXAMPLES / "reader.toml"), "--trials", "32", "--heads", "1024")
-    assert "none whose effect varies as much as it is large, even if it restores all of it" in said
-    assert "100 % if its effect varies" in power.in_words("9 trials", 0.5, 1.0)
+    assert (
+        "but none whose effect varies as much as its mean, even if it restores the whole gap"
+        in said
+    )
+    assert "100 % if it varies as much as its mean" in power.in_words("9 trials", 0.5, 1.0)
     for nothing in (1.01, float("inf"), float("nan")):
         said = power.in_words("9 trials", nothing, nothing)
-        assert said.startswith("9 trials confirm no head, even if it restores all of the gap (")
+        assert said.startswith("9 trials confirm no head, even one that restores the whole gap (")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from rgb_circuit.prompts import prompt_ids
 
 # Half a unit in the last of four digits.
 DIGITS = dict(rel=5.1e-4, abs=1e-12)
-NOTHING = "No head is shown to do anything here."
+NOTHING = "No head is shown to have an effect here."
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_a_page_of_a_large_run_can_be_mailed(big):
     left = 15 - len(blobs)
     assert (
         left > 0
-        and f"here heads look on {left} more pictures is in looks.parquet"
+        and f"ttention on {left} more pictures is in looks.parquet"
         in (big / "report.html").read_text()
     )
 
@@ -606,7 +606,7 @@ def test_a_sweep_without_a_gap_has_all_its_cells(planted, chromium, without, tmp
     after(page, lambda: page.select_option("#explore-sweep", label="clean → swapped"))
     assert len(opacities(page)) == heads
     text = page.inner_text("#explore-map-says")
-    assert ("no gap here" if unit != "logits" else "colours are logits") in text
+    assert ("no gap here" if unit != "logits" else "colours show logits") in text
 
 
 def test_the_component_is_switched(planted, chromium):
@@ -729,7 +729,7 @@ def test_what_another_prediction_holds_in_place_of_is_no_red_cross(planted, chro
     page = shown(opened(chromium, planted / "report.html", "#head=2.1"))
     rows = page.locator("#explore-predictions details[open] tr").all_inner_texts()
     refuted = [row for row in rows if "refuted" in row]
-    assert refuted and all("holds in its place" in row for row in refuted)
+    assert refuted and all("holds instead" in row for row in refuted)
     assert page.locator("#explore-predictions details[open] td.no").count() == 0
 
 
@@ -742,7 +742,7 @@ def test_every_control_of_the_panel_has_a_name(planted, chromium):
     )
     assert nameless == []
     snapshot = page.locator("#explore-steer").aria_snapshot()
-    for said in ("looks nowhere else", "switched off", "How it was measured", "Which heads"):
+    for said in ("looks only there", "switched off", "How it was measured", "Which heads"):
         assert said in snapshot, snapshot
 
 
@@ -796,7 +796,7 @@ def test_what_is_chosen_far_away_is_answered_in_sight(planted, chromium):
     page.fill("#explore-go", "77.1")
     page.press("#explore-go", "Enter")
     assert page.get_attribute("#explore-go", "aria-invalid") == "true"
-    assert page.inner_text("#explore-go-says") == "No head 77.1 here: they go from 0.0 to 5.3."
+    assert page.inner_text("#explore-go-says") == "There is no head 77.1: heads go from 0.0 to 5.3."
     with page.expect_download() as got:
         page.click("#explore-csv")
     table = pd.read_csv(got.value.path())

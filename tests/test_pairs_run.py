@@ -87,4 +87,6 @@ def test_four_pairs_are_too_few_under_three_names_and_the_page_says_so(run):
     assert (finished.frames["roles"]["role"] == "none").all()
     for text in (said, page):
         assert "these are too few: a test needs 8 clusters; add trials of other pictures" in text
-        assert "12 trials in 4 clusters confirm no head, even if it restores all of the gap" in text
+        assert (
+            "12 trials in 4 clusters confirm no head, even one that restores the whole gap" in text
+        )

@@ -313,8 +313,8 @@ def test_the_command_says_between_which_pictures_there_is_no_difference(tmp_path
     )
     # Both bars lie outside the square that the toy is shown.
     assert (
-        f"toy sees no difference between {pictures} 1 of 4 trials, e.g. of 'trial 2': it is cut off"
-        in printed
+        f"toy sees no difference between {pictures} 1 of 4 trials, e.g. of 'trial 2': the "
+        "difference is cut off" in printed
     )
     assert printed.count("o difference between") == 2
 

@@ -328,7 +328,7 @@ def test_the_least_size_of_an_effect_is_that_of_roles():
 
 def test_too_few_trials_to_tell_a_head_are_said_to_be_so():
     title = plots.panel_heatmaps(sweep(32, 32, trials=8), "toy").get_suptitle()
-    assert "8 trials can hardly tell a head of 1,024" in title
+    assert "8 trials have little power among 1,024 heads" in title
     assert "hardly" not in plots.panel_heatmaps(sweep(4, 4, trials=16), "toy").get_suptitle()
 
 
@@ -340,7 +340,7 @@ def test_of_one_trial_nothing_is_tested_and_what_is_small_or_rounding_is_faded()
     small = frame[frame["effect"].abs() <= 1]
     assert faded(plots.head_heatmap(frame)) == set(zip(small["layer"], small["head"]))
     assert (
-        "one trial, which tests nothing"
+        "one trial, so nothing is tested"
         in plots.panel_heatmaps(sweep(trials=1), "toy").get_suptitle()
     )
 
@@ -515,7 +515,7 @@ def test_the_diagram_draws_shares_through_heads_and_past_them():
     assert {"0.0", "0.1", "1.0", "1.1", "background\nlogit"} <= set(texts)
     assert "toy" in ax.get_title() and "n = 16" in ax.get_title()
     # As Okabe and Ito call them.
-    assert "blue through a head, orange past them all" in ax.get_title()
+    assert "blue through a head, orange past all of them" in ax.get_title()
 
 
 def test_a_line_of_parts_shows_what_of_the_receiver_is_told_with_its_interval():
@@ -632,7 +632,7 @@ def test_attention_says_how_much_is_on_the_picture_and_where_and_by_chance():
     pattern = np.diag([0.1, 0.3, 0, 0, 0, 0])
     written = plots.attention_over_picture(pattern, PICTURE).get_xlabel()
     assert written.replace("\N{NO-BREAK SPACE}", " ") == (
-        "40 % on the picture (by chance 1.1 % a tile)\nmost at 1,1: 30 %"
+        "40 % on the picture (evenly 1.1 % per tile)\nmost at 1,1: 30 %"
     )
     written = plots.attention_over_picture(pattern, PICTURE, tile=(0, 0)).get_xlabel()
     assert "outlined 0,0: 10\N{NO-BREAK SPACE}%; most at 1,1" in written

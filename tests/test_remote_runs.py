@@ -177,7 +177,7 @@ def test_a_run_that_loses_its_server_goes_on_where_it_was(
     command = ["run", *runs.TWO_TRIALS, "--remote", "--out", str(tmp_path / "there")]
     assert main(command) == 3
     assert (
-        "what was finished is kept, and the same command goes on from there"
+        "what was finished is kept, and the same command continues from there"
         in capsys.readouterr().err
     )
     parts = {

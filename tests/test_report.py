@@ -216,7 +216,7 @@ def test_writing_again_needs_no_model_and_gives_the_same_bytes(copy, monkeypatch
 
 def test_the_verdict_names_the_planted_heads(planted):
     top = read(planted).sections[""]
-    assert "The hypothesised circuit is there in planted" in top
+    assert "The hypothesised circuit is present in planted" in top
     assert (
         "4 color extractors (3.0, 3.2, 4.1, 4.3), 1 POI head (2.1) and 2 background writers (1.3, "
         "5.2)" in top
@@ -227,11 +227,11 @@ def test_the_verdict_on_the_toy_is_that_no_head_has_a_role(toy):
     page = read(toy)
     top = page.sections[""]
     assert (
-        "The hypothesised circuit is not whole in A <i>small</i> one: there is no POI head, and no "
-        "color extractor is shown (3 heads are still open)" in top
+        "The hypothesised circuit is incomplete in A <i>small</i> one: there is no POI head, and "
+        "no color extractor is shown (3 heads are still open)" in top
     )
     assert re.search(
-        r"Nearest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top
+        r"Closest to a color extractor: 3\.\d restores \d+.% and lacks .*P2a \(undecided: ", top
     )
     assert "No head is shown to have a role." in page.sections["roles"]
     evidence = pd.read_parquet(toy / "evidence.parquet")
@@ -436,7 +436,7 @@ def test_a_model_that_answers_wrongly_is_not_judged(copy, monkeypatch):
         copy, "play", lambda table: table.loc.__setitem__((slice(None), "correct"), False)
     )
     cannot = "planted does not play the game: it answers 0 of 60 pictures right"
-    sentence = f"{cannot}, so nothing below says what a head does"
+    sentence = f"{cannot}, so nothing below shows what a head does"
     assert sentence in page.sections[""]
 
 
@@ -474,7 +474,7 @@ def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     assert "carry the answer" in page.sections[""] and "find the odd tile" not in page.sections[""]
     assert "Left out: Question" in page.sections[""]
     assert "Too few trials: there are 4" in page.sections["roles"]
-    assert "pictures of one's own, and nothing is claimed there" in page.sections[""]
+    assert "pictures of one's own, and its task makes no claims" in page.sections[""]
     assert "“no role”" not in page.sections["limits"] and "calibrate" not in page.sections["limits"]
     assert (
         "--trials-file" in page.sections["reproduce"] and "--seed" not in page.sections["reproduce"]
@@ -541,7 +541,9 @@ def calibrate(folder):
 
 def test_calibration_is_shown_where_it_is(copy, monkeypatch):
     runs.sections(monkeypatch, "calibration", "limits")
-    assert "How often such verdicts are right is not measured here" in read(copy).sections["limits"]
+    assert (
+        "How often such verdicts are right was not measured here" in read(copy).sections["limits"]
+    )
     calibrate(copy)
     report.write(copy)
     page, space = read(copy), "\N{NO-BREAK SPACE}"
@@ -641,7 +643,7 @@ def test_half_of_a_pair_of_frames_is_left_out(copy, monkeypatch):
     page = read(copy)
     for section in ("roles", "composition"):
         assert "This folder holds no" in page.sections[section]
-    assert "what role it has was not tested" in page.sections[""]
+    assert "its role was not tested" in page.sections[""]
 
 
 def test_a_frame_that_lacks_a_column_is_refused(copy):
@@ -738,7 +740,7 @@ def test_settings_are_written_as_a_person_would(planted):
     ]:  # fmt: skip
         assert reproduce._written("what", value) == said
     page = read(planted).sections["reproduce"]
-    assert "{'" not in page and "manifest.json has all of it" in page
+    assert "{'" not in page and "manifest.json has them in full" in page
     run = a_run.read(planted, [known_sections()["reproduce"].needs])
     options = run.manifest["options"] | dict(name="a long name " * 9)
     written = reproduce._arguments(replace(run, manifest=run.manifest | dict(options=options)))

@@ -129,7 +129,7 @@ def test_one_task_is_asked_in_several_ways(tmp_path, monkeypatch):
     options = json.loads((folder / "counting_plain" / "manifest.json").read_text())["options"]
     assert options["task"] == "counting" and options["fix"] == {"template": "plain"}
     page = (folder / "report.html").read_text()
-    assert "Ways of asking, each with its page" in page and "of 2 ways of asking" in page
+    assert "Ways of asking and their pages" in page and "of 2 ways of asking" in page
     assert "How many dots" in page and "Count the dots. Answer with one number" in page
     assert 'href="counting_plain/report.html">counting:plain</a>' in page
 
@@ -139,5 +139,5 @@ def test_a_dry_run_counts_every_task_and_what_is_between_them(tmp_path, capsys):
     assert run(tmp_path / "nothing", *three, "--dry-run") == 0
     said = capsys.readouterr().out
     assert said.count("talker: 10 trials, 24 heads") == 3 and "counting:short (3 of 3" in said
-    assert re.search(r"side by side takes up to [\d,]+ plain forwards more", said)
+    assert re.search(r"Comparing \d tasks takes up to [\d,]+ more plain forwards", said)
     assert not (tmp_path / "nothing").exists()

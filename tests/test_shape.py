@@ -182,5 +182,5 @@ def test_a_run_from_the_command_speaks_of_shapes_to_the_end_of_its_page(tmp_path
     text = re.sub(r"(?s)<(script|style|svg)\b.*?</\1>|<[^>]*>", " ", page)
     said = set(re.findall(r"(?i)[^.]*\bcolou?rs?\b[^.]*", text))
     # Of the maps, not of the tiles.
-    assert {sentence.strip() for sentence in said} <= {"Colours mean the same in all maps"}
+    assert {sentence.strip() for sentence in said} <= {"All maps have the same colour scale"}
     assert rgb.read_run(out).trials[0].answers.keys() == TASK.roles.keys()

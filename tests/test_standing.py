@@ -102,7 +102,7 @@ def test_a_trial_that_strays_is_counted_and_named(evidence):
     frame = changed(frame, 1, ["P2a"], state="undecided", holds=False, trials_to_decide=45.0)
     frame = changed(frame, 1, ["P2a"], outside=1.0, stray="007")
     assert standing.nearly(standing.standings(frame)["color extractor"]).endswith(
-        "lacks P2a (undecided: outside its margin in 1 of 32 trials, 45 trials would decide)"
+        "lacks P2a (undecided: outside the margin in 1 of 32 trials, 45 trials would decide)"
     )
     (stray,) = standing.strays(frame, (1, 0), roles.GAME.hypothesis("color extractor")).to_dict(
         "records"

@@ -314,10 +314,10 @@ def test_columns_that_mean_nothing_are_named_and_left_out(tmp_path, rows, capsys
     plain = read_trials(write(tmp_path, rows))
     column("colour", "x")(rows, tmp_path), column("Split", "test")(rows, tmp_path)
     path = write(tmp_path, rows)
-    with pytest.warns(UserWarning, match="mean nothing here are left out: 'colour', 'Split'$"):
+    with pytest.warns(UserWarning, match="unknown columns are ignored: 'colour', 'Split'$"):
         assert read_trials(path) == plain
     assert main(["play", "--trials-file", str(path)]) == 0
-    assert capsys.readouterr().err.count("left out: 'colour', 'Split'") == 1
+    assert capsys.readouterr().err.count("ignored: 'colour', 'Split'") == 1
 
 
 @pytest.mark.filterwarnings("error")

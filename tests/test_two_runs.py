@@ -115,7 +115,7 @@ def test_the_head_that_does_half_as_much_is_the_one_that_differs(planted_run, we
     assert (of(table[table["differs"]], HEAD)["ci_high"] < 0).all()
     rest = table.drop(index=own.index)
     assert (rest["difference"].abs() < 1e-9).all()
-    assert "1 of 24 heads is shown to act otherwise in B than in A: 3.0." == verdict(found)
+    assert "1 of 24 heads is shown to act differently in B than in A: 3.0." == verdict(found)
 
 
 def test_a_difference_that_is_sure_but_small_is_none_that_counts(planted_run, tmp_path):
@@ -151,9 +151,9 @@ def test_other_trials_are_compared_by_their_means_and_nothing_is_shown(planted_r
     found = two_runs(planted_run, others)
     table = found.compared.heads
     assert not table["paired"].any() and not table["differs"].any()
-    assert verdict(found) == "None of 24 heads is shown to act otherwise in B than in A."
-    assert "Not shown to differ is not equal" in write(planted_run, others, others / "page.html"
-                                                      ).page.read_text()  # fmt: skip
+    assert verdict(found) == "None of 24 heads is shown to act differently in B than in A."
+    page = write(planted_run, others, others / "page.html").page
+    assert "Not shown to differ does not mean equal" in page.read_text()
 
 
 def test_a_share_of_the_gap_is_a_ratio_of_means_whose_difference_is_covered():
@@ -197,9 +197,45 @@ def test_trials_asked_in_other_words_are_the_same_and_other_pictures_are_not(pla
     shared = [shared_trials(runs[0], one) for one in runs]
     assert [one.same for one in shared] == [True, True, False]
     assert [one.asked_alike for one in shared] == [True, False, True]
-    assert shared[2].n == 11 and "rather too wide" in shared[2].says
+    assert shared[2].n == 11 and "these are compared trial by trial" in shared[2].says
     rows = settings.settings(runs[0], runs[1])
-    assert [name for name, *_ in rows] == ["first question, as it is asked"]
+    assert [name for name, *_ in rows] == ["first prompt"]
+
+
+def test_of_runs_that_share_some_trials_those_are_compared(planted_run, tmp_path):
+    frame = scaled(planted_run, 0.5)
+    names = sorted(frame["trial"].astype(str).unique())
+    kept = frame[frame["trial"].astype(str).isin(names[-8:])]
+    eight = changed(planted_run, tmp_path / "eight", patch_heads=kept)
+    found = two_runs(planted_run, eight)
+    assert found.shared.says.startswith("8 trials are in both, of 12 and 8: these are compared")
+    table = found.compared.heads
+    assert table["paired"].all() and set(table["n_a"]) == set(table["n_b"]) == {8}
+    # By plain pandas, of the shared trials alone.
+    place = "(target == 'erased') and (role == 'odd')"
+    one = pd.read_parquet(planted_run / "patch_heads.parquet").query(place)
+    one = one[one["trial"].astype(str).isin(names[-8:])]
+    sides = [side.assign(gap=side["source_logit"] - side["target_logit"]) for side in
+             (one, kept.query(place))]  # fmt: skip
+    means = [side.groupby(["layer", "head"])[["effect", "gap"]].mean() for side in sides]
+    shares = [side["effect"] / side["gap"] for side in means]
+    rows = table[table["panel"] == "odd, when erased"].set_index(["layer", "head"])
+    wanted = (shares[1] - shares[0]).loc[rows.index]
+    assert rows["difference"].to_numpy() == pytest.approx(wanted.to_numpy(), abs=1e-6)
+    correlation = means[0]["effect"].corr(means[1]["effect"])
+    agreement = rgb.compare_runs(planted_run, eight).set_index("name")
+    assert agreement.loc["odd, when erased", "pearson"] == pytest.approx(correlation, abs=1e-6)
+
+
+def test_of_runs_that_share_few_trials_all_are_compared(planted_run, tmp_path):
+    def renamed(manifest):
+        for one in manifest["trials"][:7]:
+            one["pictures"]["clean"] = "another"
+
+    found = two_runs(planted_run, changed(planted_run, tmp_path / "few", renamed))
+    assert found.shared.n == 5 and "somewhat too wide" in found.shared.says
+    table = found.compared.heads
+    assert not table["paired"].any() and set(table["n_a"]) == set(table["n_b"]) == {12}
 
 
 def test_table_and_page_pair_trials_that_are_asked_in_other_words(
@@ -275,7 +311,7 @@ def test_a_role_in_one_run_alone_says_whether_the_other_refutes_it(planted_run, 
         folder = changed(planted_run, tmp_path / state, roles=table, evidence=other)
         (one,) = roles.other_roles(read(planted_run), read(folder))
         assert (one.head, one.role, one.refuted) == (HEAD, "color extractor", state == "refuted")
-        assert one.verdicts == ("color extractor", f"not shown to be: P1a {state}")
+        assert one.verdicts == ("color extractor", f"not shown: P1a {state}")
 
 
 def test_models_of_other_shapes_stand_side_by_side_without_their_heads(
@@ -325,7 +361,7 @@ def test_what_the_command_refuses(planted_run, toy_run, tmp_path, capsys):
     assert "there is no folder" in refused(planted_run, planted_run, "--page", nowhere)
     assert "heads of models of different shape" in refused(planted_run, toy_run)
     assert main(["compare", *map(str, (planted_run, toy_run, "--page", tmp_path / "p.html"))]) == 0
-    assert "The models have other shapes" in capsys.readouterr().out
+    assert "The models have different shapes" in capsys.readouterr().out
 
 
 def test_a_click_on_a_head_shows_it_in_both_runs(written):

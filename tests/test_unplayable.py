@@ -87,11 +87,11 @@ def says_what_is_missing(folder, printed, page):
     sentence = f"does not play the game: it answers {played.sum()} of {len(played)} pictures right"
     assert sentence in printed.splitlines()[1]
     assert (
-        "nothing below says what a head does when the model plays"
+        "nothing below shows what a head does when the model plays"
         in printed.split("Strongest heads")[0]
     )
     assert (
-        f"{sentence}, so nothing below says what a head does when the model plays."
+        f"{sentence}, so nothing below shows what a head does when the model plays."
         in page.split("What the model is shown")[0]
     )
 
@@ -129,8 +129,8 @@ def test_a_random_model_of_a_large_shape_gets_a_report(saved, tmp_path, capsys, 
     printed, page = run(tmp_path, capsys, "--model", folder, "--trials", "1")
     says_what_is_missing(tmp_path, printed, page)
     assert (
-        "Against the published heatmaps" in page
-        and "Two heads that the published text names differently" in page
+        "Comparison with the published heatmaps" in page
+        and "Two heads for which the published text disagrees" in page
     )
     assert main(["compare", str(tmp_path)]) == 0
     assert not NO_NUMBER.search(capsys.readouterr().out)
@@ -141,7 +141,7 @@ def test_pictures_without_an_expected_answer_get_a_report(saved, own, tmp_path, 
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
     # Nobody knows whether it answers right.
     assert (
-        "not scored" in printed and "does not" not in printed and "nothing below says" not in page
+        "not scored" in printed and "does not" not in printed and "nothing below shows" not in page
     )
 
 
@@ -170,12 +170,12 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(
         printed, page = run(tmp_path / "all", capsys, *given)
     assert (
         sentence in printed
-        and "nothing below says what a head does when the model answers." in printed
+        and "nothing below shows what a head does when the model answers." in printed
     )
-    assert f"{sentence}, so nothing below says what a head does when the model answers." in page
+    assert f"{sentence}, so nothing below shows what a head does when the model answers." in page
     printed, page = run(tmp_path / "right", capsys, *given, "--only-correct")
     assert "Of 6 trials, 4 with a wrong answer are left out" in printed
-    assert sentence in printed and "nothing below says" not in printed + page
+    assert sentence in printed and "nothing below shows" not in printed + page
     assert not NO_NUMBER.search(printed) and not NO_NUMBER.search(page)
 
 
@@ -222,7 +222,7 @@ def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_the
         r".*--anyway$",
         sentence,
     )
-    first = r"First 4 trials: \d of 20 pictures are answered right\.\n"
+    first = r"First 4 trials: \d of 20 pictures are answered correctly\.\n"
     assert re.fullmatch(first, printed.out) and not (tmp_path / "report.html").exists()
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("parts/play-*/*.parquet")}
     assert len(kept) == 4

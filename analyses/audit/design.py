@@ -8,6 +8,7 @@ import numpy as np
 
 from rgb_circuit import Edit, InputError, Vlm
 from rgb_circuit.edits import Positions, check_edits, check_heads
+from rgb_circuit.files.table_text import shortened
 from rgb_circuit.heads import Head
 
 from ..circuit.resampling import RESAMPLED
@@ -97,7 +98,10 @@ def design(
     if random_lists < 0:
         raise InputError(f"random_lists is {random_lists}; use 0 or more")
     if not isinstance(lists, Mapping) or not lists:
-        raise InputError("lists is empty; name heads, such as {'visual': [(19, 6), (19, 12)]}")
+        raise InputError(
+            f"lists is {shortened(lists)}; name each list of heads, such as {{'visual': [(19, 6), "
+            "(19, 12)]}"
+        )
     rng = np.random.default_rng(seed)
     checked: dict[str, list[Head]] = {}
     for name, heads in lists.items():

@@ -33,15 +33,15 @@ def _sentence(rows, of_heads):
     number = int(restored["random_lists"])
     beside = [_rank(row) if row["decidable"] else "" for row in (restored, lost)]
     said = (
-        f"Restoring its {size} head{'s' * (size > 1)} {where} gives back {_share(restored)} of the "
+        f"Restoring its {size} head{'s' * (size > 1)} {where} restores {_share(restored)} of the "
         f"difference{beside[0]}, and silencing {'them' if size > 1 else 'it'} loses "
         f"{_share(lost)}{beside[1]}"
     )
     if not restored["decidable"]:
         others = f"only {number} other list{'s' * (number > 1)}" if number else "no other list"
         said += (
-            f". Its layers have {others} of that size, so its rank cannot tell it from them (that "
-            f"takes {ENOUGH})"
+            f". Its layers have {others} of that size, too few to rank it among them ({ENOUGH} "
+            "are needed)"
         )
     return f"{said}. {_counts(of_heads, where)}"
 
@@ -68,8 +68,8 @@ def _counts(of_heads, where):
     """The number of heads with each verdict, and their names."""
     said = {
         CAUSAL: "causal",
-        LOOKS: f"looks only: neither restoring nor silencing it {where} moves anything",
-        NEITHER: f"neither looks nor moves anything {where}",
+        LOOKS: f"looks only, with no effect when restored or silenced {where}",
+        NEITHER: f"neither looks nor has an effect {where}",
         UNDECIDED: "undecided",
     }
     parts = []

@@ -127,11 +127,11 @@ def _said(row):
         if pd.isna(row["p_value"]):
             return "no head is found on the first half of the trials"
         return (
-            f"p = {row['p_value']:.2g}, of {row['heads']} heads found on the first half of the "
+            f"p = {row['p_value']:.2g}, for {row['heads']} heads found on the first half of the "
             "trials"
         )
     if not row["heads"]:
-        return "cannot be tried: no head is left that meets what is not injected"
+        return "cannot be tested: no head meets the claims that are not injected"
     testable = f"of {row['heads']}, {row['testable']} testable"
     if not row["informative"]:
         return f"not informative: {testable}"

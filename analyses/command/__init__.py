@@ -103,7 +103,7 @@ def _main(arguments):
     if getattr(options, "model", None) is None:
         line.clear()
     kept = (
-        "; what was finished is kept, and the same command goes on from there"
+        "; what was finished is kept, and the same command continues from there"
         if options.keeps
         else ""
     )
@@ -173,7 +173,7 @@ def command_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     shtab.add_argument_to(
-        parser, "--print-completion", help="print what makes a shell complete this command"
+        parser, "--print-completion", help="print a script that makes a shell complete this command"
     )
     parser.add_argument(
         "--version", action="version", version=f"rgb-circuit {version('rgb_circuit')}"

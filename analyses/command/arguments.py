@@ -41,7 +41,7 @@ def quiet_parent() -> ArgumentParser:
         "-q",
         "--quiet",
         action="store_true",
-        help="show no bars, and print nothing that is also written",
+        help="show no progress bars, and print nothing that is also written to a file",
     )
     return parser
 
@@ -58,9 +58,9 @@ def trials_parent() -> ArgumentParser:
         "--task",
         metavar="NAME | FILE.toml | MODULE:NAME",
         action=_Task,
-        help="what is asked of which pictures: one of rgb-circuit tasks, a file, or a Task in "
-        "Python, with :template=short behind it asked in another way; run takes several, each with "
-        "its own --task (default: the RGB game; of a trials file, its own pictures)",
+        help="the task: one that rgb-circuit tasks lists, a file, or a Task in Python; append "
+        ":template=short to ask in another way; run takes several, each with its own --task "
+        "(default: the RGB game, or with a trials file its own pictures)",
     )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
@@ -72,24 +72,26 @@ def trials_parent() -> ArgumentParser:
     shown.add_argument(
         "--trials-file",
         metavar="FILE",
-        help="your own pictures, question and answers: a CSV, or a folder with one; columns: see "
-        "rgb_circuit/trials_file.py; with --columns any table",
+        help="your own pictures, question and answers: a CSV, or a folder with one (columns: see "
+        "rgb_circuit/trials_file.py); with --columns any table",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--columns",
         metavar="FILE.toml",
-        help="how a table with columns of its own (CSV, TSV, JSON, JSONL, Parquet) is read: the "
+        help="how to read a table with other columns (CSV, TSV, JSON, JSONL, Parquet): the "
         "arguments of rgb.trials_from, and in [pair] those of rgb.pair",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
-    parser.add_argument("--seed", type=int, default=0, help="of the trials (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the trials (default: %(default)s)"
+    )
     parser.add_argument(
         "--fix",
         metavar="ROLE=WORD",
         action=_Fixed,
         default={},
-        help="the word of a role in every drawn trial, such as number=3, or template=short, "
-        "another way of asking that the task has; may be given several times (default: drawn, so "
-        "that all are used, and asked plainly)",
+        help="fix the word of a role in every drawn trial, such as number=3, or the way of asking, "
+        "such as template=short; may be given several times (default: words are drawn so that all "
+        "are used, and the plain template asks)",
     )
     for role, says in DRAWN.items():
         option = f"--{role.replace('_', '-')}"
@@ -112,20 +114,20 @@ def add_loading(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         default="auto",
-        help="cpu, cuda, cuda:1, or auto to use the GPUs there are (default: %(default)s)",
+        help="cpu, cuda, cuda:1, or auto to use the available GPUs (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
         default="auto",
         help="float32, float16, bfloat16, or the checkpoint's own (default: %(default)s)",
     )
-    parser.add_argument("--revision", help="of a hub repository")
+    parser.add_argument("--revision", help="revision of a hub repository")
     parser.add_argument(
         "--tiles",
         type=int,
-        help="per side of the game's pictures, for a model that takes pictures of any size "
-        "(default: as the trials file says, or 24, or the nearest that its processor leaves as it "
-        "is)",
+        help="tiles per side of the game's pictures, for a model that takes pictures of any size "
+        "(default: as the trials file says, or 24, or the nearest number that its processor does "
+        "not resize)",
     )
     parser.add_argument(
         "--remote",
@@ -133,7 +135,7 @@ def add_loading(parser: ArgumentParser) -> None:
         nargs="?",
         const=True,
         default=False,
-        help="run on an NDIF server: this one, or without a URL the one of NDIF_HOST; the key is "
+        help="run on an NDIF server: the given URL, or without one that of NDIF_HOST; the key is "
         "read from NDIF_API_KEY",
     )
 

@@ -9,17 +9,20 @@ from rgb_circuit.task import Task
 
 
 def check(options: Namespace) -> None:
-    """Check ``--task``, ``--trials`` and the files of tables. This runs before anything imports
-    torch, so that a typing error is reported at once.
+    """Check ``--task``, ``--trials``, ``--seed`` and the files of tables. This runs before anything
+    imports torch, so that a typing error is reported at once.
 
     Raises:
-        InputError: a task or a file does not exist, or the number of trials is not positive.
+        InputError: a task or a file does not exist, the number of trials is not positive, or the
+            seed is negative.
     """
     for text in getattr(options, "tasks", ()):
         named_task(Namespace(**{**vars(options), "task": text}))
     trials = getattr(options, "trials", "published")
     if isinstance(trials, str) and not (trials == "published" or _positive(trials)):
         raise InputError(f"--trials is {trials!r}; give a number such as 32, or 'published'")
+    if (seed := getattr(options, "seed", 0)) < 0:
+        raise InputError(f"--seed is {seed}; use a whole number from 0 on")
     for name in ("columns", "trials_file"):
         file = getattr(options, name, None)
         if file is not None and not Path(file).exists():

@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
     )
     add_folder(
         parser,
-        "of a run, whose model and trials these are (default: those that the options say)",
+        "folder of a run, whose model and trials are used (default: those given by the options)",
         nargs="?",
     )
     parser.add_argument("--head", required=True, help="layer.head, both from 0, such as 3.2")

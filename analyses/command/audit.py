@@ -29,11 +29,13 @@ def add_to(commands: Commands) -> None:
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     add_folder(
         parser,
-        "of a run, whose model and trials these are (default: those that the options say)",
+        "folder of a run, whose model and trials are used (default: those given by the options)",
         "--of",
         dest="folder",
     )
-    parser.add_argument("--top", type=int, help="of heads with scores, how many with the largest")
+    parser.add_argument(
+        "--top", type=int, help="how many heads with the largest scores, for a file of scores"
+    )
     parser.add_argument(
         "--positions",
         default="end",
@@ -43,12 +45,12 @@ def add_to(commands: Commands) -> None:
         "--random-lists",
         type=int,
         default=200,
-        help="random lists of the same layers beside each, or all there are (default: %(default)s)",
+        help="random lists of the same layers to compare each list with (default: %(default)s)",
     )
     parser.add_argument(
         "--also",
         metavar="TASK",
-        help="another task, on whose drawn trials the lists are restored too",
+        help="another task, on whose drawn trials the lists are also restored",
     )
     add_folder(
         parser, "for frames and page (default: %(default)s)", "--out", default="results/audit"

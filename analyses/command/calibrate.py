@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "calibrate",
         parents=[quiet_parent()],
-        help="can the verdicts be believed? try them on models whose heads are known",
+        help="how often are verdicts right? measure it on models whose heads are known",
         description=_calibrate.__doc__,
     )
     parser.add_argument(
@@ -32,36 +32,39 @@ def add_to(commands: Commands) -> None:
         "--random",
         type=int,
         default=5,
-        help="models of each of the three kinds on which every role is false (default: "
-        "%(default)s)",
+        help="models of each of the three kinds in which no head has a role (default: %(default)s)",
     )
     parser.add_argument(
         "--trials",
         type=int,
-        help="per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of models)",
+        help="trials per model (default: 32 over levels of noise; 16, 32 and 64 over kinds of "
+        "models)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the models, or of the trials (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the models, or of the trials (default: %(default)s)",
     )
     parser.add_argument(
         "--hypotheses",
         metavar="FILE.toml",
-        help="try verdicts on these hypotheses instead, as rgb-circuit run takes them, on --model "
-        "and its trials",
+        help="calibrate verdicts on these hypotheses instead (a file as for rgb-circuit run), on "
+        "--model and its trials",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--model",
-        help="with --hypotheses: as of rgb-circuit run (default: toy where it knows the task's "
+        help="with --hypotheses: as for rgb-circuit run (default: toy if it knows the task's "
         "words, else talker)",
     )
     parser.add_argument(
         "--task",
         metavar="NAME | FILE.toml | MODULE:NAME",
-        help="with --hypotheses: as of rgb-circuit run (default: the RGB game)",
+        help="with --hypotheses: as for rgb-circuit run (default: the RGB game)",
     )
     for option in ("--trials-file", "--columns"):
         parser.add_argument(
-            option, metavar="FILE", help="with --hypotheses: as of rgb-circuit run"
+            option, metavar="FILE", help="with --hypotheses: as for rgb-circuit run"
         ).complete = shtab.FILE  # type: ignore[attr-defined]
     add_loading(parser)
     add_folder(parser, "for frames and figures (default: %(default)s)", "--out", default="results")
@@ -115,9 +118,9 @@ def _calibrate(options: Namespace) -> None:
         write_figure(recall_over_trials(calibrate.by_evenness(frame)), folder, "calibration_trials")
     printed.calibration(table, false)
     print(
-        "\nBy noise, and by kind of model and number of trials: calibration.png, "
-        f"calibration_trials.png, and their frames calibration_summary, calibration_trials and "
-        f"calibration_false, in {folder}/"
+        "\nWrote calibration.png (by noise), calibration_trials.png (by kind of model and number "
+        "of trials), and their frames calibration_summary, calibration_trials and "
+        f"calibration_false to {folder}/"
     )
 
 
@@ -143,6 +146,6 @@ def _of_ones_own(options):
     print(f"Heads of {model.name} that are given a role, on {len(trials)} trials:")
     print(*calibrate.says(frame), sep="\n")
     print(
-        f"Where a run lies in {folder}/, rgb-circuit report {shlex.quote(str(folder))} writes this "
-        "beside its verdicts."
+        f"If {folder}/ holds a run, rgb-circuit report {shlex.quote(str(folder))} adds this to "
+        "its page."
     )

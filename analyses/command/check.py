@@ -10,7 +10,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "check",
         parents=[quiet_parent()],
-        help="can its numbers be believed here? patched logits against plain hooks, time, memory",
+        help="are a model's numbers right here? patched logits against plain hooks, time, memory",
         description=_check.__doc__,
     )
     parser.add_argument(
@@ -20,7 +20,10 @@ def add_to(commands: Commands) -> None:
         help="toy, planted, talker, a folder, or a hub id (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of trials, layers and heads (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of trials, layers and heads (default: %(default)s)",
     )
     add_loading(parser)
     parser.set_defaults(run=_check, writes=False)

@@ -14,10 +14,10 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "collect",
         parents=[quiet_parent()],
-        help="take what a server has done for a detached run, and go on with it",
+        help="fetch what a server has done for a detached run, and continue the run",
         description=_collect.__doc__,
     )
-    add_folder(parser, "of the run (default: %(default)s)", nargs="?", default="results")
+    add_folder(parser, "folder of the run (default: %(default)s)", nargs="?", default="results")
     parser.set_defaults(run=_collect, keeps=True)
 
 

@@ -24,7 +24,8 @@ def add_to(commands: Commands) -> None:
     )
     add_folder(
         parser,
-        "of a run, held against the published heatmaps; or of two runs, held against each other "
+        "folder of a run, to compare with the published heatmaps, or of two runs, to compare "
+        "with each other "
         "(default: results)",
         "folders",
         nargs="*",
@@ -39,8 +40,8 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--page",
         metavar="FILE.html",
-        help="of two runs: also write a page that sets them side by side, and a table of the "
-        "differences head by head; the runs may be of models of other shapes",
+        help="for two runs: also write a page that compares them, and a table of the differences "
+        "head by head; the models may have different shapes",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     add_folder(parser, "for the table and the figure (default: the run's)", "--out")
     parser.set_defaults(run=_compare)
@@ -103,17 +104,17 @@ def _agreement(first: str, second: str, options: Namespace) -> "pd.DataFrame":
     numbers = digits.table(shown[[*correlations, "by_chance"]])
     shared = shared_trials(*runs)
     print(f"A: {first}\nB: {second}\n{shared.says}\n")
-    print(f"Mean effects over {effects['heads'].iloc[0]} heads:")
+    print(f"Agreement of mean effects over {effects['heads'].iloc[0]} heads:")
     print(shown.assign(**{name: numbers[name] for name in numbers}).to_string(index=False))
     noise = (
-        "The same trials may share their noise, so that a correlation (pearson) may be above the "
-        "ceiling, which is for other trials"
-        if shared.same
-        else "Noise of single trials keeps a correlation (pearson) below the ceiling"
+        "Runs on the same trials may share noise, so a correlation (pearson) may exceed the "
+        "ceiling, which is for separate trials"
+        if shared.paired
+        else "The noise of single trials keeps a correlation (pearson) below the ceiling"
     )
     print(
-        f"{noise}; disattenuated is without that noise. A head is on top (in_a, in_b, shared) "
-        f"with an effect of {LEAST_SAID}, {options.top} at most."
+        f"{noise}; disattenuated is the correlation corrected for that noise. in_a, in_b and "
+        f"shared count at most {options.top} heads, with effects of {LEAST_SAID} or more."
     )
     if len(roles):
         names = ["name", "in_a", "in_b", "shared", "both", "only_a", "only_b"]
@@ -154,16 +155,15 @@ def _with_the_published(run: str, options: Namespace) -> None:
         .to_string(index=False)
     )
     print(
-        "Published values come in steps, so that exact agreement would give a rank correlation "
-        "(spearman) of about 0.9."
+        "Published values are rounded to steps, so even exact agreement would give a rank "
+        "correlation (spearman) of about 0.9."
     )
     print("\nThe published text misreads its figures twice; effects in logits:")
     effects = {name: digits.table(misread[[name]]) for name in ("published", "run")}
     print(misread.assign(**effects).to_string(index=False))
     if len(differing):
         print(
-            "\nThis run was not made in the published setting, and is not expected to give the "
-            "same numbers:"
+            "\nThis run differs from the published setting, so the same numbers are not expected:"
         )
         print(differing.to_string(index=False))
     with opened(options.out or run) as folder:

@@ -17,16 +17,16 @@ def add_to(commands: Commands) -> None:
     """Add the subcommand, with its arguments."""
     parser = commands.add_parser(
         "export",
-        help="a run's heads as data for other tools, or what a paper needs of it",
+        help="a run's heads as data for other tools, or the material for a paper",
         description=_export.__doc__,
     )
-    add_folder(parser, "of a run")
+    add_folder(parser, "folder of a run")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         "--format",
         choices=FORMATS,
         default="json",
-        help="json: heads by role with all that was tested of them; lists: role → {layer: [heads]} "
+        help="json: heads by role with all their tests; lists: role → {layer: [heads]} "
         "(default: %(default)s)",
     )
     kind.add_argument(

@@ -13,11 +13,15 @@ def add_to(commands: Commands) -> None:
     """Add both subcommands, with their arguments."""
     for flow in (_knockout_parser(commands), _layers_parser(commands)):
         add_folder(
-            flow, "of a run, whose model and trials are taken and whose report gets more", nargs="?"
+            flow,
+            "folder of a run, whose model and trials are used and whose report is extended",
+            nargs="?",
         )
-        flow.add_argument("--role", help="of the answer that is drawn (default: the right one)")
+        flow.add_argument("--role", help="role of the answer to draw (default: the right one)")
         add_folder(
-            flow, "for frame and figure, where no run is given (default: results/COMMAND)", "--out"
+            flow,
+            "for the frame and the figure if no run is given (default: results/COMMAND)",
+            "--out",
         )
         flow.set_defaults(keeps=True)
 
@@ -26,21 +30,21 @@ def _knockout_parser(commands):
     parser = commands.add_parser(
         "knockout",
         parents=[trials_parent()],
-        help="which positions must look at which others, and in which layers",
+        help="which positions must attend to which others, and in which layers",
         description=_knockout.__doc__,
     )
     parser.add_argument(
         "--queries",
         default="end",
-        help="who looks: groups such as end,question (default: %(default)s)",
+        help="positions that attend: groups such as end,question (default: %(default)s)",
     )
     parser.add_argument(
         "--keys",
-        help="who is not seen: groups such as tile,rest,first or positions as 40+41 (default: "
+        help="positions cut off: groups such as tile,rest,first or positions as 40+41 (default: "
         "those that the trials have)",
     )
     parser.add_argument(
-        "--window", type=int, default=1, help="layers in a row (default: %(default)s)"
+        "--window", type=int, default=1, help="number of consecutive layers (default: %(default)s)"
     )
     parser.set_defaults(run=_knockout)
     return parser
@@ -50,7 +54,7 @@ def _layers_parser(commands):
     parser = commands.add_parser(
         "layers",
         parents=[trials_parent()],
-        help="at which layer and where in the prompt lies what the answer needs",
+        help="at which layers and positions of the prompt the answer can be restored",
         description=_layers.__doc__,
     )
     parser.add_argument(

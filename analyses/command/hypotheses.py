@@ -17,19 +17,24 @@ def add_to(commands: Commands) -> None:
         description=_hypotheses.__doc__,
     )
     parser.add_argument(
-        "file", metavar="FILE.toml", help="as rgb-circuit run --hypotheses takes it"
+        "file",
+        metavar="FILE.toml",
+        help="a file of hypotheses, as for rgb-circuit run --hypotheses",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--task",
         metavar="NAME | FILE.toml | MODULE:NAME",
         default="rgb",
-        help="whose pictures and answers it is about (default: %(default)s)",
+        help="the task whose pictures and answers they are about (default: %(default)s)",
     )
     parser.add_argument(
-        "--trials", type=int, default=32, help="how many there will be (default: %(default)s)"
+        "--trials", type=int, default=32, help="planned number of trials (default: %(default)s)"
     )
     parser.add_argument(
-        "--heads", type=int, default=1024, help="of the model (default: %(default)s)"
+        "--heads",
+        type=int,
+        default=1024,
+        help="number of heads of the model (default: %(default)s)",
     )
     parser.set_defaults(run=_hypotheses, writes=False)
 

@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,15 +10,20 @@ from typing import TypeAlias
 
 from rgb_circuit.bars import saying
 from rgb_circuit.conversation import TEMPLATE
-from rgb_circuit.edits import check_heads
+from rgb_circuit.edits import POSITIONS, check_heads
 from rgb_circuit.errors import InputError, OneSize
 from rgb_circuit.keeping.saved_run import recorded_model, recorded_run
 from rgb_circuit.loading import shape_of
 from rgb_circuit.loading.shipped import WordsNeeded, shipped_for
 from rgb_circuit.loading.sketch import sketch
 from rgb_circuit.stimuli.drawing import trials as draw_trials
-from rgb_circuit.stimuli.tasks import DEFAULT, find, read_hypotheses, task_of
-from rgb_circuit.stimuli.tasks.rgb import PUBLISHED_GRID, PUBLISHED_TILE, published_trial
+from rgb_circuit.stimuli.tasks import DEFAULT, find, read_hypotheses, task_of, tasks
+from rgb_circuit.stimuli.tasks.rgb import (
+    PUBLISHED_CANVAS,
+    PUBLISHED_GRID,
+    PUBLISHED_TILE,
+    published_trial,
+)
 from rgb_circuit.tables.columns_file import read_columns, sheet_of
 from rgb_circuit.tables.trials_from import Sheet, TrialsFrom
 from rgb_circuit.task import PLAIN, Task
@@ -27,6 +32,7 @@ from rgb_circuit.trials_file import TrialsFile
 from rgb_circuit.vlm import Vlm
 
 from .. import study
+from ..study.flows import check_role, groups_from
 from . import notices
 from .arguments import option_of
 from .asked import named_task
@@ -61,6 +67,7 @@ class PlannedTrials:
         make: makes the trials for a model.
         n: the number of trials; an upper bound if a table may leave rows out.
         conditions: that the trials may have.
+        bare: the trials, or a few like them, made without a model; empty if only a model's can be.
         grid: tiles per side of given pictures; None for drawn pictures and pictures without tiles.
     """
 
@@ -68,6 +75,7 @@ class PlannedTrials:
     make: Making
     n: int
     conditions: tuple[str, ...]
+    bare: Sequence[Trial] = ()
     grid: int | None = None
 
 
@@ -86,8 +94,10 @@ def model_and_trials(
         recorded = recorded_run(options.folder)
         check_heads(recorded_model(recorded), [*heads])
         trials = study.trials_again(options.folder, recorded)
+        _check_names(options, trials)
         return study.reloaded(recorded), trials
     planned = _as_options_say(options, take_task(options))
+    _check_names(options, planned.bare)
     if hasattr(options, "trial"):
         check_trial(options.trial, planned.n)
         _check_condition(options.condition, planned.conditions)
@@ -106,6 +116,26 @@ def check_trial(number: int, n: int) -> None:
 def _check_condition(name, known):
     if name not in known:
         raise InputError(f"--condition is {name!r}; use one of {', '.join(known)}")
+
+
+def _check_names(options, bare):
+    """Check a role and positions that options name, as far as the trials are known."""
+    if not bare:
+        return
+    check_role(getattr(options, "role", None), bare)
+    boxes = {box for trial in bare for named in trial.boxes.values() for box in named}
+    for option in ("positions", "queries", "keys"):
+        # `run` and `audit` name one group, `layers` and `knockout` several.
+        text = getattr(options, option, None) or "end"
+        grouped = hasattr(options, "role")
+        groups = groups_from(text, f"--{option}") if grouped else [study.parse_positions(text)]
+        for words in groups:
+            if isinstance(words, str) and words not in {*POSITIONS, *boxes}:
+                also = f" or a box of the trials ({', '.join(sorted(boxes))})" if boxes else ""
+                raise InputError(
+                    f"--{option} names {words!r}; use {', '.join(POSITIONS)}{also}, or token "
+                    "positions such as 5"
+                )
 
 
 def several_tasks(options: Namespace) -> tuple[Vlm, dict[str, tuple[Namespace, list[Trial]]]]:
@@ -276,7 +306,7 @@ def _given(options, task):
     conditions = dict.fromkeys(name for trial in bare for name in trial.images)
     grids = {trial.grid for trial in bare}
     grid = grids.pop() if len(grids) == 1 else None
-    return PlannedTrials(needed, make, len(bare), tuple(conditions), grid)
+    return PlannedTrials(needed, make, len(bare), tuple(conditions), bare, grid)
 
 
 def _drawn(options, task):
@@ -285,13 +315,23 @@ def _drawn(options, task):
     template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]
     if options.trials == "published":
-        return PlannedTrials(needed, _published, 1, tuple(task.conditions))
+        bare = _drawn_without_a_model(task, options)
+        return PlannedTrials(needed, _published, 1, tuple(task.conditions), bare)
     n = int(options.trials)
 
     def make(model):
         return draw_trials(model, task, n, options.seed, **options.fix)
 
-    return PlannedTrials(needed, make, n, tuple(task.conditions))
+    bare = _drawn_without_a_model(task, options)
+    return PlannedTrials(needed, make, n, tuple(task.conditions), bare)
+
+
+def _drawn_without_a_model(task, options):
+    """A trial of a task that ships, on LLaVA-1.5's board and with all words of the task; drawing it
+    also reports words that cannot be fixed. Somebody else's task is drawn for models alone."""
+    if not any(task.draw is known.draw for known in tasks().values()):
+        return []
+    return task.draw(PUBLISHED_CANVAS, tuple(task.vocabulary), 1, options.seed, options.fix)
 
 
 def _published(model):

@@ -27,7 +27,7 @@ def about_pictures(model: Vlm, trials: Sequence[Trial]) -> None:
     if reasons:
         *_, reason = reasons.values()
         print(
-            f"Of {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over "
+            f"For {len(trials) - len(drawable)} of {len(trials)} trials nothing is drawn over the "
             f"pictures: {reason}"
         )
     _print_changed(model, drawable)
@@ -88,7 +88,7 @@ def _padding(fit):
 
 def _proportion(fit):
     return (
-        f"a square in them becomes {fit.proportion:.2g} times as wide as high"
+        f"a square becomes {fit.proportion:.2g} times as wide as high"
         if abs(math.log(fit.proportion)) > VISIBLE
         else ""
     )
@@ -103,8 +103,8 @@ def _print_alike(model, trials):
             print(f"No difference between {pictures}: they are the same picture")
         else:
             print(
-                f"{model.name} sees no difference between {pictures}: it is cut off, or too fine "
-                "for what the model is shown"
+                f"{model.name} sees no difference between {pictures}: the difference is cut off, "
+                "or too fine for what the model is shown"
             )
 
 

@@ -13,19 +13,17 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "report",
         parents=[quiet_parent()],
-        help="finish a run from its parts, such as shards of it; write frames, figures and report",
+        help="finish a run from its parts, such as shards; write frames, figures and report",
         description=_report.__doc__,
     )
     add_folder(
         parser,
-        "of one run, or of its shards (default: results)",
+        "folder of a run, or the folders of its shards (default: results)",
         "folders",
         nargs="*",
         metavar="folder",
     )
-    add_folder(
-        parser, "for all parts and what is made of them (default: the first folder)", "--out"
-    )
+    add_folder(parser, "for all parts and the results (default: the first folder)", "--out")
     parser.set_defaults(run=_report, keeps=True)
 
 

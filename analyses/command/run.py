@@ -40,43 +40,43 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--hypotheses",
         metavar="FILE.toml",
-        help="what is claimed of heads, in place of what the task claims; rgb-circuit hypotheses "
-        "FILE.toml says what such a file asks for",
+        help="claims about heads that replace those of the task; rgb-circuit hypotheses "
+        "FILE.toml says what such a file needs",
     ).complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument(
         "--positions",
         default="end",
         help="end, all, image, text, tile, rest, question, first, or token positions like 5,-1; "
-        "write --positions=-1 where the first is negative (default: %(default)s)",
+        "write --positions=-1 if the first is negative (default: %(default)s)",
     )
     parser.add_argument(
         "--heads",
         metavar="L.H,L.H",
-        help="restore only these heads, such as 3.0,3.1; then no roles are told (default: all)",
+        help="restore only these heads, such as 3.0,3.1; roles are then not tested (default: all)",
     )
     parser.add_argument(
         "--component",
         default="z",
         choices=OF_A_HEAD,
-        help="of each head, what is restored: %(choices)s; with another than z no roles are told "
+        help="what is restored of each head: %(choices)s; roles are tested only with z "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--only-correct",
         action="store_true",
-        help="leave out trials of which the model answers a picture wrongly, from all but the game",
+        help="leave out trials with a wrong answer to any picture, from all but the game",
     )
     parser.add_argument(
         "--flips-only",
         action="store_true",
-        help="leave out trials of which the model does not answer the clean picture and those with "
-        "another right answer rightly, from all but the game",
+        help="leave out trials unless the model answers the clean picture and those with another "
+        "right answer correctly, from all but the game",
     )
     parser.add_argument(
         "--steer",
         action="store_true",
-        help="make the strongest eight heads look elsewhere one by one too, by more biases; "
-        "without it those found together, and one by one where pictures are small",
+        help="redirect the attention of each of the strongest eight heads, by more biases; without "
+        "this option, the heads found together, and single heads only where pictures are small",
     )
     _add_ways(parser)
     parser.set_defaults(run=_run, keeps=True)
@@ -87,29 +87,28 @@ def _add_ways(parser):
     parser.add_argument(
         "--anyway",
         action="store_true",
-        help="go on with a model that does not play the game",
+        help="continue with a model that does not play the game",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing and read no weights: print what it takes in forwards, time, memory "
-        "and disk",
+        help="run nothing and read no weights: print the cost in forwards, time, memory and disk",
     )
     parser.add_argument(
         "--shard",
         metavar="I/N",
-        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report brings "
-        "them together",
+        help="measure only the i-th of n shards of the trials, from 1; rgb-circuit report merges "
+        "them",
     )
     parser.add_argument(
         "--detach",
         action="store_true",
-        help="with --remote: hand in the jobs and do not wait; rgb-circuit collect goes on",
+        help="with --remote: submit the jobs and do not wait; rgb-circuit collect continues",
     )
     parser.add_argument(
         "--no-pictures",
         action="store_true",
-        help="leave pictures out of report.html, where they may not be passed on (they stay in "
+        help="leave pictures out of report.html, if they may not be shared (they stay in "
         "stimuli.parquet)",
     )
     parser.add_argument(

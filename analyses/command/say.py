@@ -12,8 +12,7 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser(
         "say",
         parents=[trials_parent()],
-        help="what the model says about a picture with heads scaled or made to look elsewhere, and "
-        "without",
+        help="what the model says about a picture, with heads scaled or redirected and without",
         description=_say.__doc__,
     )
     parser.add_argument(
@@ -21,7 +20,7 @@ def add_to(commands: Commands) -> None:
         metavar="LAYER.HEAD=FACTOR",
         action="append",
         default=[],
-        help="multiply what a head puts out, such as 19.6=0; may be given several times",
+        help="multiply the output of a head, such as 19.6=0; may be given several times",
     )
     parser.add_argument(
         "--look",
@@ -31,13 +30,13 @@ def add_to(commands: Commands) -> None:
         help="make a head look at a place of the picture: by a bias on its attention, or at "
         "nothing else; may be given several times",
     )
-    parser.add_argument("--question", help="another one than the trial's")
+    parser.add_argument("--question", help="another question than the trial's")
     parser.add_argument("--condition", default="clean", help="which picture (default: %(default)s)")
     parser.add_argument(
         "--trial", type=int, default=0, help="which of the trials, from 0 (default: %(default)s)"
     )
     parser.add_argument(
-        "--tokens", type=int, default=20, help="to say at most (default: %(default)s)"
+        "--tokens", type=int, default=20, help="tokens to say at most (default: %(default)s)"
     )
     parser.set_defaults(run=_say, writes=False)
 

@@ -41,7 +41,7 @@ def _tasks(options: Namespace) -> None:
     for name, task in tasks().items():
         try:
             correct = play(model, trials(model, task, GLANCE))["correct"].dropna()
-            plays = f"answers {correct.sum()} of {len(correct)} pictures right"
+            plays = f"answers {correct.sum()} of {len(correct)} pictures correctly"
         except InputError as error:
             plays = f"cannot: {error}"
         print(f"{name}: {task.says}")

@@ -87,7 +87,8 @@ import pandas as pd
 import rgb_circuit as rgb
 from rgb_circuit.calls.play import answered_right
 from rgb_circuit.edits import check_heads
-from rgb_circuit.errors import NotApplicable
+from rgb_circuit.errors import InputError, NotApplicable
+from rgb_circuit.files.table_text import shortened
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import (
     Hypothesis,
@@ -163,6 +164,12 @@ def examine(
         ['3.1', '3.2', '3.3']
     """
     trials = as_trials(trials)
+    hypotheses = [hypotheses] if isinstance(hypotheses, Hypothesis) else [*hypotheses]
+    if other := [one for one in hypotheses if not isinstance(one, Hypothesis)]:
+        raise InputError(
+            f"among the hypotheses is {shortened(other[0])}; give Hypothesis values, such as "
+            "rgb.read_hypotheses('reader.toml') returns"
+        )
     if shared := of_one_source(trials):
         warn(shared)
     frame = follow(
@@ -175,8 +182,8 @@ def examine(
         leave_out = " Leave them out with only_correct=True" if wrong < given else ""
         warn(
             f"{model.name} answers {wrong} of {given} trials wrongly on at least one picture; they "
-            "count as any "
-            f"other, so effects may be diluted.{leave_out}"
+            "count like all "
+            f"others, so effects may be diluted.{leave_out}"
         )
     return frame
 

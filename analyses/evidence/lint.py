@@ -8,7 +8,7 @@ told from the other roles.
 from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 
-from rgb_circuit.edits import ARTIFICIAL, POSITIONS
+from rgb_circuit.edits import POSITIONS
 from rgb_circuit.errors import InputError
 from rgb_circuit.hypothesis import (
     ABOVE_EVEN,
@@ -37,10 +37,10 @@ _EXPECTED = {
     "biased": "rises for one right answer and falls for another",
     "not up": "does not rise",
     "not down": "does not fall",
-    "none": "stays",
+    "none": "does not move",
 }
 _LOOKS = {
-    ABOVE_EVEN: "more of its attention is on {} than if it looked at all tokens alike",
+    ABOVE_EVEN: "more of its attention is on {} than if it attended to all tokens equally",
     BELOW_MEDIAN: "it looks at fewer places of the picture than half of the heads do",
 }
 _COMPONENTS = {
@@ -50,6 +50,7 @@ _COMPONENTS = {
     "query": "what it looks for",
     "key": "what it is found by",
 }
+_SILENCED = {"zero": "set to zero", "mean": "set to its mean over the trials"}
 LEVEL = 0.05
 
 
@@ -72,7 +73,7 @@ def _done(sweep: Sweep | str):
         return f"in {sweep}, from [end]"
     what = _COMPONENTS[sweep.component] + (f" over {sweep.over}" if sweep.over else "")
     without = f" without its attention to {sweep.without}" if sweep.without else ""
-    taken = "set to zero" if sweep.source in ARTIFICIAL else f"from {sweep.source}{without}"
+    taken = _SILENCED.get(sweep.source, f"from {sweep.source}{without}")
     return f"in {sweep.target}, with {what} {taken}"
 
 
@@ -107,9 +108,15 @@ def lacking(hypothesis: Hypothesis, hypotheses: Iterable[Hypothesis], task: Task
         hypotheses: those of the file, whose heads the claims may go through.
     """
     groups = {one.short for one in (*hypotheses, *task.hypotheses)}
+    has = {"picture": list(task.conditions), "answer": list(task.roles)}
+    needed = {"picture": pictures(hypothesis), "answer": answers(hypothesis)}
     return [
-        *(f"the picture {name}" for name in pictures(hypothesis) if name not in task.conditions),
-        *(f"the answer {name}" for name in answers(hypothesis) if name not in task.roles),
+        *(
+            f"the {kind} {name} (it has {', '.join(has[kind])})"
+            for kind, names in needed.items()
+            for name in names
+            if name not in has[kind]
+        ),
         *(f"heads called {name}" for name in hypothesis.groups if name not in groups),
     ]
 
@@ -140,36 +147,44 @@ def lines(hypotheses: Sequence[Hypothesis], task: Task, trials: int, heads: int)
     each = [[*_of_one(hypothesis, hypotheses, task), ""] for hypothesis in hypotheses]
     lacks = [lack for hypothesis in hypotheses for lack in lacking(hypothesis, hypotheses, task)]
     lines = [*chain(*each), *_together(hypotheses), *_cost(hypotheses, task, lacks)]
-    return [*lines, *_many(hypotheses, task), _power(trials, heads)]
+    lines += _many(hypotheses, task)
+    # Attention has no gap that a head could restore.
+    effects = about_words(prediction for one in hypotheses for prediction in one.tested)
+    return [*lines, _power(trials, heads)] if effects else lines
 
 
 def _of_one(hypothesis, hypotheses, task):
     lines = [f"{hypothesis.name}: {hypothesis.says}" if hypothesis.says else hypothesis.name]
     for prediction in hypothesis.predictions:
         instead = " or ".join(prediction.stands_in_for)
-        more = f" (instead of {instead})" if instead else ""
+        more = f" (may replace {instead})" if instead else ""
         more += " – must be refuted" if prediction.name in hypothesis.refutes else ""
         lines.append(f"  {prediction.name:<9} {in_words(prediction)}{more}")
     lines += [line for rival in hypothesis.rivals for line in _rival(rival, hypothesis)]
     lacks = lacking(hypothesis, hypotheses, task)
     has = f"lacks {' and '.join(lacks)}" if lacks else "has them"
+    boxes = _boxes(hypothesis)
+    boxed = f"; and trials with a box {' and a box '.join(boxes)}" if boxes else ""
     return [
         *lines,
         f"  can fail  {_can_fail(hypothesis)}",
-        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}",
+        f"  needs     {_needs(hypothesis)}: the task {task.name} {has}{boxed}",
     ]
 
 
 def _needs(hypothesis):
-    """The pictures, answers and boxes that a hypothesis needs; no task says which trials have
-    boxes."""
-    at = dict.fromkeys(look.at for look in about_attention(hypothesis.tested))
-    named = {
-        "pictures": pictures(hypothesis),
-        "answers": answers(hypothesis),
-        "boxes": [words for words in at if words not in (*POSITIONS, "entropy")],
-    }
+    """The pictures and answers that a hypothesis needs."""
+    named = {"pictures": pictures(hypothesis), "answers": answers(hypothesis)}
     return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)
+
+
+def _boxes(hypothesis):
+    """The names of boxes that a hypothesis needs; no task says which of its trials have them."""
+    sweeps = [claim.sweep for claim in about_words(hypothesis.tested)]
+    limits = [limit for sweep in sweeps for limit in (sweep.over, sweep.without)]
+    at = [look.at for look in about_attention(hypothesis.tested)]
+    known = (*POSITIONS, "entropy", "")
+    return [name for name in dict.fromkeys([*at, *limits]) if name not in known]
 
 
 def _rival(rival, hypothesis):
@@ -183,8 +198,7 @@ def _rival(rival, hypothesis):
             yield f"  {prediction.name:<9} {in_words(prediction)}"
     if (hypothesis.name, rival.name) in rivals.covered([hypothesis, rival]):
         yield (
-            "            every such head is one of the rival's too; let the rival claim "
-            "something else"
+            "            every such head also meets the rival; let the rival claim something else"
         )
 
 
@@ -198,9 +212,7 @@ def _can_fail(hypothesis):
         )
     wanted = [claim for claims in rivals.ways(hypothesis) for claim in claims]
     if not any(claim.is_effect for claim in wanted if not isinstance(claim, Look)):
-        return (
-            "yes, by where a head looks alone: it says nothing of what the head does to the answer"
-        )
+        return "yes, but only by where a head looks: it claims no effect of the head on the answer"
     return "yes: no head meets it without an effect"
 
 
@@ -213,12 +225,12 @@ def _together(hypotheses):
                 f"Every {narrow} is a {wide} too: {wide} claims nothing that {narrow} does not."
             )
         elif (wide, narrow) not in covered[: covered.index((narrow, wide))]:
-            lines.append(f"No claim tells {narrow} from {wide}: they ask for the same.")
+            lines.append(f"No claim distinguishes {narrow} from {wide}: they require the same.")
     possible = [hypothesis for hypothesis in hypotheses if rivals.ways(hypothesis)]
     for one, pairs in groupby(rivals.exclusive(possible), lambda pair: pair[0]):
         lines.append(f"No head can be both {one} and {' or '.join(other for _, other in pairs)}.")
     if len(hypotheses) > 1 and not covered:
-        lines.append("Each is told from every other by a claim.")
+        lines.append("A claim distinguishes each hypothesis from every other.")
     return lines
 
 
@@ -229,7 +241,7 @@ def _cost(hypotheses, task, lacks):
     more = f", and {frozen} with heads frozen" if frozen else ""
     line = f"Costs {whole or 'no'} sweep{'s' * (whole != 1)} of every head over all trials{more}."
     if about_attention(prediction for one in tested for prediction in one.tested):
-        line += " Where heads look is read off pictures that are shown anyway."
+        line += " Attention is read from forwards that run anyway."
     if not joined:
         return [line]
     return [
@@ -241,9 +253,7 @@ def _many(hypotheses, task):
     new = [hypothesis for hypothesis in hypotheses if hypothesis not in task.hypotheses]
     if len(new) < 2:
         return []
-    return [
-        f"They are {len(new)} hypotheses, and what is shown of heads is corrected for all of them."
-    ]
+    return [f"Tests of heads are corrected for all {len(new)} hypotheses."]
 
 
 def _power(trials, heads):

@@ -57,16 +57,16 @@ def in_words(tested_on: str, even: float, uneven: float) -> str:
     """
     if not even <= 1:
         return (
-            f"{tested_on} confirm no head, even if it restores all of the gap (4 times of 5, among "
-            "all heads)."
+            f"{tested_on} confirm no head, even one that restores the whole gap (with a power of "
+            "80 %, among all heads)."
         )
-    steady = f"{100 * even:.0f} % of the gap if it does so evenly"
+    steady = f"{100 * even:.0f} % of the gap if its effect varies little over trials"
     varying = (
-        f"{100 * uneven:.0f} % if its effect varies as much as it is large"
+        f"{100 * uneven:.0f} % if it varies as much as its mean"
         if uneven <= 1
-        else "none whose effect varies as much as it is large, even if it restores all of it"
+        else "but none whose effect varies as much as its mean, even if it restores the whole gap"
     )
     return (
-        f"{tested_on} confirm a head that restores {steady}, {varying} (4 times of 5, among all "
-        "heads)."
+        f"{tested_on} confirm a head that restores {steady}, {varying} (with a power of 80 %, "
+        "among all heads)."
     )

@@ -219,7 +219,7 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
     below the right answers by picture."""
     if table.empty:
         return
-    yield f"  By guessing {_percent(table['chance'].iloc[0])} would be right. Right answers"
+    yield f"  Guessing would reach {_percent(table['chance'].iloc[0])}. Right answers"
     for by, rows in table[~table["by"].isin(["all", "picture", "flips", "group"])].groupby(
         "by", sort=False
     ):
@@ -228,17 +228,17 @@ def lines(table: pd.DataFrame, each: pd.DataFrame) -> Iterable[str]:
         yield f"    by {by}: {', '.join(counts[:MOST_PRINTED])}{more}"
     for row in table[table["by"].isin(["flips", "group"])].itertuples():
         what = {
-            "flips": "trials flip: right on the clean picture, and on those with another answer",
+            "flips": "trials flip: right on the clean picture and on those with another answer",
             "group": "clusters are right in all their trials",
         }[row.by]
-        yield f"    {row.right} of {row.n} {what}; by guessing {_percent(row.chance)}"
+        yield f"    {row.right} of {row.n} {what}; guessing would reach {_percent(row.chance)}"
     for row in constants(table):
         which = f"all {row['level']} pictures" if row["level"] else "all pictures"
-        yield f"    {which} are answered {row['constant']!r}, whatever is right"
+        yield f"    {which} are answered {row['constant']!r}, whatever the right answer is"
     if gaps := each["has_gap"].count():
         yield (
-            f"    {each['has_gap'].sum()} of {gaps} trials have a gap: the right answer falls by "
-            f"{LEAST_GAP} logits or more against the best of the others"
+            f"    {each['has_gap'].sum()} of {gaps} trials have a gap: the logit difference to the "
+            f"best other answer falls by {LEAST_GAP} logits or more"
         )
 
 

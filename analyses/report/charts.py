@@ -220,7 +220,7 @@ def picture() -> Mapping:
         tooltip=[
             alt.Tooltip("place:N", title="row, column"),
             alt.Tooltip("attention:N"),
-            alt.Tooltip("chance:N", title="of an even spread"),
+            alt.Tooltip("chance:N", title="of uniform attention"),
         ],
     )
     boxes = across(alt.Chart(alt.NamedData("boxes")))

@@ -256,7 +256,7 @@ def looks(run: Run, room: int = BUDGET) -> tuple[list[dict], list[str], str]:
         blobs.append(blob)
     if left_out:
         which = listed(left_out) if len(left_out) < 4 else f"{len(left_out)} more pictures"
-        return pictures, blobs, f"where heads look on {which} is in looks.parquet"
+        return pictures, blobs, f"attention on {which} is in looks.parquet"
     return pictures, blobs, ""
 
 

@@ -42,7 +42,7 @@ def values(run: Run, *, linked: bool = True, prefix: str = "") -> dict[str, obje
         prefix: of the drawing's ids, if the page has several drawings.
     """
     played = run.frames["play"].dropna(subset="correct")
-    asks = run.task.asks or "carry the answer to these questions about pictures"
+    asks = run.task.asks or "produce the answers to these questions about pictures"
     question = f"Which attention heads of {run.name} {asks}?"
     layers, heads = run.manifest["layers"], run.manifest["heads"]
     facts: list[tuple[str, object]] = [
@@ -120,14 +120,14 @@ def _legend(found, arrows):
     meanings = []
     if any(part.heads for part in found):
         meanings.append(
-            "Beside a head: the share of the gap that comes back when this one head does on the "
-            "other picture what it did on the clean one (the gap: how far the right answer’s "
-            "logit, the model’s score of it, falls between the two)"
+            "Next to a head: the share of the gap that is restored when this head alone gets, in "
+            "the changed picture, the output that it has in the clean one (the gap: how far the "
+            "right answer’s logit falls from the clean to the changed picture)"
         )
     if any(part.writes for part in found) or arrows:
         meanings.append("arrows: measured effects")
     if any(part.state != "shown" for part in found):
-        meanings.append("dashed: not shown of any head")
+        meanings.append("dashed: no head is shown to have the role")
     return sentence("; ".join(meanings)) if meanings else ""
 
 
@@ -169,16 +169,17 @@ def _verdict(run, played):
     if cannot := cannot_play(run.name, played, run.task):
         doing = "plays" if run.task.is_game else "answers"
         return (
-            f"{cannot}, so nothing below says what a head does when the model {doing}.",
+            f"{cannot}, so nothing below shows what a head does when the model {doing}.",
             strongest,
         )
     if "roles" not in run.frames:
         if not panels.shown(table).any():
             none = f"None{among}" if among else f"No head of {run.name}"
-            does = "is shown to do anything" if top["effect"] else "does anything"
+            does = "is shown to have an effect" if top["effect"] else "has an effect"
             return f"{none} {does} alone; roles were not tested.", strongest
         return (
-            f"Head {name(top)} of {run.name} does most{among}; what role it has was not tested.",
+            f"Head {name(top)} of {run.name} has the largest effect{among}; its role was not "
+            "tested.",
             strongest,
         )
     return _of_roles(run)
@@ -207,7 +208,7 @@ def _strongest(run, table):
     return (
         f"Restored in the “{top['target']}” picture, head {name(top)} moves the logit of the "
         f"answer “{top['role']}” by {signed(top['effect'], places)} "
-        f"logits{_interval(top, places)}, the most{among or ' of any'}."
+        f"logits{_interval(top, places)}, the most{among or ' of all heads'}."
     )
 
 
@@ -234,7 +235,7 @@ def _of_roles(run):
     sentences.append(_how_sure(run, standings.values()))
     more = " ".join(sentence(part) for part in sentences if part)
     lacks = [
-        sentence(f"nearest to {standing.one_of([role.hypothesis])}: {near}")
+        sentence(f"closest to {standing.one_of([role.hypothesis])}: {near}")
         for role in absent
         if (near := standing.nearly(role))
     ]
@@ -247,7 +248,7 @@ def _how_sure(run, standings):
     if states == {"untested"}:
         return ""
     heads = run.manifest["layers"] * run.manifest["heads"]
-    open_ = "; a head is open where not all is shown and nothing is refuted"
+    open_ = "; a head is open if no prediction is refuted but not all are shown"
     return (
         f"tested on {run.n}, at a false discovery rate of 5{chr(160)}% over {heads:,} heads"
         + open_ * ("undecided" in states)
@@ -270,15 +271,15 @@ def _of_circuit(run, wanted, absent, found):
         return _of_all_roles(run, found)
     if not absent:
         whole = listed([standing.one_of([role.hypothesis]) for role in wanted])
-        return f"The hypothesised circuit is there in {run.name}: {whole}."
+        return f"The hypothesised circuit is present in {run.name}: {whole}."
     missing = ", and ".join(standing.none_is(role) for role in absent)
     if len(wanted) == 1:
         return f"In {run.name} {missing}."
     if all(role.state == "untested" for role in absent):
         return f"No head of {run.name} can be given a role."
     if any(role.state == "refuted" for role in absent):
-        return f"The hypothesised circuit is not whole in {run.name}: {missing}."
-    return f"The hypothesised circuit is not shown whole in {run.name}: {missing}."
+        return f"The hypothesised circuit is incomplete in {run.name}: {missing}."
+    return f"The hypothesised circuit is not shown to be complete in {run.name}: {missing}."
 
 
 def _of_all_roles(run, found):

@@ -94,14 +94,14 @@ async function start() {
       seen.append(Object.assign(made("img", "", picture.crisp ? "crisp" : ""), { src: uris[picture.uri], alt: `${picture.condition} picture of ${item.name}` }));
     }
     if (veil && $("veil").checked) {
-      seen.append(Object.assign(made("img", "", "veil"), { src: veil.uri, alt: `where head ${data.heads[state.head]} does not look` }));
+      seen.append(Object.assign(made("img", "", "veil"), { src: veil.uri, alt: `what head ${data.heads[state.head]} does not look at` }));
     }
     seen.hidden = picture.uri == null && !veil;
     const right = picture.expected === null ? "" : ": right is ";
     const said = made("strong", picture.answer, picture.correct === null ? "" : picture.correct ? "yes" : "no");
     const caption = whole.appendChild(made("figcaption", `${picture.condition}${right}`));
     if (right) caption.append(made("strong", picture.expected));
-    caption.append("; answered ", said, veil ? `; ${percent(veil.on)} of the attention is on ${data.drawn}` : "");
+    caption.append("; answered ", said, veil ? `; ${percent(veil.on)} of its attention is on ${data.drawn}` : "");
     return { whole, veil };
   }
 
@@ -120,17 +120,17 @@ async function start() {
     $("name").textContent = item.name;
     const size = gap === null ? "" : signed(gap, places(gap)).replace("+", "");
     const ofGap = gap === null || value === null ? ""
-      : gap < data.least ? `; there is next to nothing to restore, a gap of ${size}` : `, ${percent(value / gap)} of a gap of ${size}`;
+      : gap < data.least ? `; there is almost nothing to restore, with a gap of ${size}` : `, ${percent(value / gap)} of a gap of ${size}`;
     const moved = value === null ? [`${data.heads[state.head]} was not restored here`]
-      : [`Restoring ${data.heads[state.head]} moves it by `, made("strong", signed(value, places(value))), ` logits${ofGap}`];
+      : [`Restoring ${data.heads[state.head]} has an effect of `, made("strong", signed(value, places(value))), ` logits${ofGap}`];
     const rank = order.indexOf(state.item) + 1;
-    $("effect").replaceChildren(...moved, `${rank ? `; number ${rank} of ${order.length}` : ""}.${item.cluster === null ? "" : ` Its cluster, “${item.cluster}”, is ringed.`}`);
+    $("effect").replaceChildren(...moved, `${rank ? `; rank ${rank} of ${order.length}` : ""}.${item.cluster === null ? "" : ` Its cluster, “${item.cluster}”, is ringed.`}`);
     $("pictures").replaceChildren(...figures.map((one) => one.whole));
     const looked = figures.some((one) => one.veil), here = data.seen.join(", ");
     $("veils").hidden = !looked;
     $("unlooked").hidden = looked || !here;
-    $("unlooked").textContent = data.seen.includes(data.heads[state.head]) ? "Where it looks is not here for this item."
-      : `Where it looks is here for ${here}; of the first trials, for every head, in the map of heads.`;
+    $("unlooked").textContent = data.seen.includes(data.heads[state.head]) ? "This page does not have its attention for this item."
+      : `This page has attention for ${here} only; for the first trials, the map of heads has that of every head.`;
     $("item").value = state.item;
     $("view").dataset.shows = `${data.heads[state.head]} ${state.panel} ${state.item}`;
   }

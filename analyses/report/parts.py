@@ -145,7 +145,7 @@ def _score(score, unit):
 def _open(stands):
     """The state of a role that no head has, in words."""
     if stands.state == "refuted":
-        return "refuted of every head"
+        return "refuted for every head"
     if stands.state == "untested":
         return "could not be tested"
     count = len(stands.open)
@@ -200,7 +200,7 @@ def _written(run, heads):
     top = rows.loc[rows["direct_effect"].abs().idxmax()]
     effect = signed(top["direct_effect"], digits.three([top["direct_effect"]]))
     upto = "up to " if len(heads) > 1 else ""
-    return f"writes “{top['role']}” itself: {upto}{effect} logits"
+    return f"direct effect on “{top['role']}”: {upto}{effect} logits"
 
 
 def _arrows(run, drawn):
@@ -234,7 +234,7 @@ def _through(run, heads):
         routes = _of(run.frames["paths"], heads, SENDER)
         routes = routes[(routes["role"] == top["role"]) & (routes["effect"].abs() > run.floor)]
         if len(routes):
-            says += f", by {INTO[routes.loc[routes['effect'].abs().idxmax(), 'into']]}"
+            says += f", through {INTO[routes.loc[routes['effect'].abs().idxmax(), 'into']]}"
     return says
 
 
@@ -242,12 +242,12 @@ def _strongest(run):
     """The heads with the largest effects alone, among those shown to have one, if any."""
     panels = run.frames["panels"]
     table, state = panels[shown(panels)], "untested"
-    says = ["what role they have was not tested"]
+    says = ["their roles were not tested"]
     if table.empty:
         table, state = panels[panels["effect"] != 0], "undecided"
-        says.insert(0, "what they do is not told from nothing in these trials")
+        says.insert(0, "their effects are not shown to differ from zero in these trials")
     if table.empty:
-        return Part("no head", "undecided", says=("restored alone, none does anything",))
+        return Part("no head", "undecided", says=("restored alone, none has an effect",))
     size = (table["effect"] / table["gap"]).abs().fillna(table["effect"].abs())
     top = table.loc[size.sort_values(ascending=False, kind="stable").index]
     top = top.drop_duplicates(["layer", "head"]).head(MOST_UNTESTED)

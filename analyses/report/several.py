@@ -128,7 +128,7 @@ def lines(folder: Path) -> list[str]:
     if len(several.shared) > NAMED:
         texts.append(f"  and {len(several.shared) - NAMED} more")
     if several.pairs is not None:
-        texts.append("Correlation of effects over heads, without the noise of single trials:")
+        texts.append("Correlation of effects over heads, corrected for the noise of single trials:")
         texts += [f"  {row.one} and {row.other}: {agreement(row)}" for row in _rows(several.pairs)]
     texts += [f"{name} is left out: {reason}" for name, reason in several.left_out.items()]
     return texts
@@ -137,13 +137,13 @@ def lines(folder: Path) -> list[str]:
 def verdict(found: Several) -> str:
     """The findings, in a sentence."""
     if found.heads is None:
-        return f"No two of these {found.called} can be set side by side for {found.model}."
+        return f"No two of these {found.called} can be compared for {found.model}."
     names = found.compared
     if len(names) < 2:
         where = f"in {names[0]} alone" if names else "in none"
         return (
-            f"{found.model} has something to restore {where} of these {found.called}, so nothing "
-            "is said of heads that they share."
+            f"{found.model} has something to restore {where} of these {found.called}, so shared "
+            "heads were not looked for."
         )
     many = f"{len(names)} {found.called}"
     n_heads = len(found.heads[["layer", "head"]].drop_duplicates())
@@ -164,7 +164,7 @@ def agreement(row) -> str:
         return row.void
     measured = f"r {digits.written(row.correlation, 2)} below a ceiling of {row.ceiling:.2f}"
     if not np.isfinite(row.corrected):
-        return f"no more than noise ({measured})"
+        return f"not shown to exceed noise ({measured})"
     ends = ", ".join(digits.written(end, 2) for end in (row.corrected_low, row.corrected_high))
     return f"{digits.written(row.corrected, 2)} [{ends}] ({measured})"
 
@@ -267,7 +267,9 @@ def _pair(row):
         void=row.void,
         measured=_between(*numbers[:3]),
         ceiling=digits.written(row.ceiling, 2),
-        corrected=_between(*corrected) if np.isfinite(row.corrected) else "no more than noise",
+        corrected=_between(*corrected)
+        if np.isfinite(row.corrected)
+        else "not shown to exceed noise",
     )
 
 

@@ -56,7 +56,7 @@ def steered(run: Run) -> tuple[dict, list[str]]:
         trials.append(dict(trial=str(key[0]), uri=data_uri(image), crisp=is_crisp(image)) | trial)
         blobs.append(blob)
     if not trials:
-        return dict(why_not="There is no room for it on this page; see steering.parquet."), []
+        return dict(why_not="It does not fit on this page; see steering.parquet."), []
     return dict(trials=trials), blobs
 
 

@@ -34,7 +34,7 @@ FEW = {
     "few clusters": f"{FEWEST} clusters of trials or more",
     "few of an answer": f"{FEWEST} clusters or more for each answer",
     "no two answers": "two to four answers that are right in some trials each",
-    UNEQUAL: "prompts of equally many tokens",
+    UNEQUAL: "prompts with equal numbers of tokens",
 }
 # How many open heads a sentence names.
 NAMED = 2
@@ -124,7 +124,7 @@ def to_test(void: str, prediction: Prediction, task: Task) -> str:
         void: the reason why it cannot be tested, as in evidence frames.
     """
     if void == "no gap":
-        return f"a model that answers by {task.place or 'the picture'}"
+        return f"a model whose answer depends on {task.place or 'the picture'}"
     if void == "one word":
         return f"other {prediction.varied}s"
     if void == "no word":
@@ -152,10 +152,10 @@ def _lacks(evidence, head, hypothesis, task):
 
 
 def _to_decide(row, of):
-    outside = f"outside its margin in {row['outside']:.0f} of {row['n']} {of}, "
+    outside = f"outside the margin in {row['outside']:.0f} of {row['n']} {of}, "
     n = row["trials_to_decide"]
     return outside * bool(row["stray"]) + (
-        "on its threshold" if n == float("inf") else f"{n:,.0f} {of} would decide"
+        "exactly at its threshold" if n == float("inf") else f"{n:,.0f} {of} would decide"
     )
 
 

@@ -116,8 +116,8 @@ def run(
         f"{folder}/parts/"
     )
     print(
-        f"When all {of} are: rgb-circuit report {shlex.quote(str(folder))} (and their folders, if "
-        "shards have others)"
+        f"Once all {of} are done: rgb-circuit report {shlex.quote(str(folder))} (with the other "
+        "folders, if shards used several)"
     )
 
 
@@ -318,7 +318,7 @@ def _finish(store, model, trials, options, study):
         print(claims.says)
     written = write(findings, model, store.folder)
     print(f"\nWrote {', '.join(path.name for path in written)} to {store.folder}/")
-    print(f"Read {store.folder / 'report.html'}")
+    print(f"Open {store.folder / 'report.html'}")
 
 
 def _play_first(store, model, trials, study):
@@ -404,7 +404,7 @@ def _record_conversations(folder, folders):
     if also and also != here.get("also_asked"):
         write_manifest(folder, {**here, "also_asked": also})
         print(
-            f"What the chat template writes changes by itself: trials were asked in "
+            f"The output of the chat template is not constant: trials were asked in "
             f"{here['template']!r} and in {', '.join(map(repr, also))}"
         )
 
@@ -426,8 +426,8 @@ def _print_missing(name, trials, missing, shards):
     """Print which trials are missing, by shard if all shards were split alike."""
     if not missing:
         print(
-            "Every trial is measured; what needs all of them is not, or cannot be read. Loading "
-            f"{name} for that."
+            "Every trial is measured; analyses of all trials are missing or cannot be read. "
+            f"Loading {name} for these."
         )
         return
     text = f"{len(missing)} of {len(trials)} trials are not measured"

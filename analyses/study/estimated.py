@@ -40,11 +40,11 @@ def forwards_of_page(
         return shown
     shown[""] += closer_look.forwards(trials)
     if for_items := items.forwards(trials, study.task, panels_for(trials)):
-        shown["where heads look on every item"] = for_items
+        shown["attention on every item"] = for_items
     try:
         if not study.narrowed:
             steered = cost(model, closer_look.at_most_steered(model, trials, study.steer))
-            shown["heads that are made to look elsewhere, at most"] = steered.forwards
+            shown["redirected heads, at most"] = steered.forwards
     except InputError:
         # The finished run says why.
         pass
@@ -72,21 +72,21 @@ def print_estimate(
     each = cost.forwards / cost.trials
     print(
         f"{model.name}: {cost.trials} trials, {len(model.heads()):,} heads. Nothing is run, and no "
-        "weights are read; of each trial would be\n"
+        "weights are read. Each trial would take\n"
         f"  step 1: {STAGES[0]}: {cost.captures / cost.trials:.3g} pictures through the model, "
         f"{cost.sweeps / cost.trials:.3g} sweeps of heads: about {each:.3g} plain forwards\n"
-        f"  step 2: {STAGES[1]}: as much as is found{without}\n"
-        f"  step 3: {STAGES[2]}: as much as is found; on half of the trials"
+        f"  step 2: {STAGES[1]}: depends on what is found{without}\n"
+        f"  step 3: {STAGES[2]}: depends on what is found; on half of the trials"
     )
     if model.server:
         print(
-            f"Step 1 is {cost.forwards:,.0f} plain forwards in all, on a server one request a "
+            f"Step 1 is {cost.forwards:,.0f} plain forwards in all, on a server one request per "
             "trial."
         )
     else:
         _whole_run(model, cost, LOADING + first, for_page, seconds)
     print(
-        f"It holds up to {size(cost.memory)} beside the weights, and writes about "
+        f"It takes up to {size(cost.memory)} of memory besides the weights, and writes about "
         f"{size(cost.disk)} to disk."
     )
 
@@ -102,7 +102,7 @@ def _whole_run(model, cost, before, for_page, seconds):
         print(
             f"Plain forwards: {before} to check the model when its weights ({weights}) are loaded "
             f"and to play, {cost.forwards:,.0f} for step 1, {pages:,.0f} for the page{of_them}. "
-            "How long one takes here cannot be said without the weights."
+            "How long a forward takes here cannot be estimated without the weights."
         )
         return
     keeping = SECONDS_OF_A_PART * (cost.captures + cost.sweeps)
@@ -116,7 +116,7 @@ def _whole_run(model, cost, before, for_page, seconds):
         f"A plain forward takes {duration(seconds)} here (timed on this model's shape, filled "
         "with one number). So a run takes about\n"
         f"  start-up: {start}, with {before} plain forwards to check the model and to play; and to "
-        f"read its weights, {weights}, or to fetch them where they are not here\n"
+        f"read its weights, {weights}, or to download them if they are not here\n"
         f"  step 1: {step}, with {cost.forwards:,.0f} plain forwards\n"
         f"  the page: {page}, with {pages:,.0f} plain forwards{of_them}\n"
         f"{duration(sum(parts))} in all, and more by what is found."

@@ -44,7 +44,7 @@ NOISE_TRIALS = 4
 GLANCE = 4
 # Frames of the closer look that need no roles.
 OF_SOME_HEADS = ("stimuli", "attention", "items", "item_looks")
-STAGES = ("every picture, every head", "what goes through the heads found", "a closer look")
+STAGES = ("every picture, every head", "mediation through the heads found", "a closer look")
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Study:
         if self.heads is not None:
             names = [str(Head(*head)) for head in self.heads]
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            return f"no other head than {', '.join(names[:5])}{more} was restored"
-        return "" if self.component == "z" else f"{self.component} was restored, and not z"
+            return f"heads other than {', '.join(names[:5])}{more} were not restored"
+        return "" if self.component == "z" else f"{self.component} was restored instead of z"
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def find(model: Vlm, trials: Sequence[Trial], study: Study, store: Store) -> Fin
     try:
         if study.narrowed:
             raise NotApplicable(
-                f"{study.narrowed}, and roles take z of every head; run without that"
+                f"{study.narrowed}, and roles need z of every head; run without that option"
             )
         _check_predictions(study.task, trials)
         steps = roles.steps(model, trials, task=study.task, positions=study.positions)

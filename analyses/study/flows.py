@@ -37,6 +37,8 @@ from rgb_circuit.vlm import Vlm
 from .. import report as _report
 from ..report import digits
 
+# The characters of a group of token positions.
+_NUMBERS = set("0123456789+-. ")
 # The trials that the noise floor of the number format is measured on.
 NOISY = 2
 
@@ -130,7 +132,9 @@ def groups_from(text: str, option: str) -> Groups:
     """
     try:
         return [
-            part if part.isidentifier() else tuple(int(place) for place in part.split("+"))
+            tuple(int(place) for place in part.split("+"))
+            if set(part) <= _NUMBERS
+            else part.strip()
             for part in text.split(",")
         ]
     except ValueError:
@@ -146,11 +150,15 @@ def _usual(trials, end):
     return [*(["tile", "rest"] if tiles else ["image"]), "question", "end" if end else "first"]
 
 
-def _role(trials, role):
-    known = trials[0].expected.get("clean") or next(iter(trials[0].answers))
+def check_role(role: str | None, trials: Sequence[Trial]) -> None:
+    """Raise InputError unless all trials have an answer of that role; None is any."""
     if role is not None and any(role not in trial.answers for trial in trials):
         raise InputError(f"role is {role!r}; the trials have {', '.join(trials[0].answers)}")
-    return role or known
+
+
+def _role(trials, role):
+    check_role(role, trials)
+    return role or trials[0].expected.get("clean") or next(iter(trials[0].answers))
 
 
 def _measured(model, trials, folder, options, asked, stage, labels):
@@ -185,7 +193,7 @@ def _print_largest(what: str, rows: pd.DataFrame, window: int, least: float) -> 
         else f"layers {row['layer']} to {row['layer'] + window - 1}"
     )
     numbers = " to ".join(f"{row[name]:+.{places}f}" for name in ("ci_low", "ci_high"))
-    print(f"  {what + ':':40s} most at {at}: {row['effect']:+.{places}f} [{numbers}]")
+    print(f"  {what + ':':40s} largest at {at}: {row['effect']:+.{places}f} [{numbers}]")
 
 
 def _write(folder: str | Path, name: str, frame: pd.DataFrame, draw: Callable[[], Figure]) -> None:

@@ -47,7 +47,7 @@ def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) 
     print(
         f"{cannot} (by picture):"
         if cannot
-        else f"{model.name} {doing} (right answers of trials, by picture):"
+        else f"{model.name} {doing} (trials answered correctly, by picture):"
     )
     width = max(10, *map(len, played["condition"].cat.categories))
     for condition, rows in played.groupby("condition", observed=True, sort=False):
@@ -79,7 +79,7 @@ def first_played(played: pd.DataFrame) -> None:
     right, asked = played["correct"].sum(), played["correct"].count()
     n = played["trial"].nunique()
     print(
-        f"First {n} trial{'s' * (n != 1)}: {right} of {asked} pictures are answered right.",
+        f"First {n} trial{'s' * (n != 1)}: {right} of {asked} pictures are answered correctly.",
         flush=True,
     )
 
@@ -95,11 +95,11 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     if left_out := given - len(found.trials):
         print(
             f"Of {given} trials, {left_out} {left_out_for(options)} "
-            f"{'are' if left_out > 1 else 'is'} left out of what follows."
+            f"{'are' if left_out > 1 else 'is'} left out of everything below."
         )
     elif cannot_play(model.name, found.played, task):
         doing = "plays" if task.is_game else "answers"
-        print(f"So nothing below says what a head does when the model {doing}.")
+        print(f"So nothing below shows what a head does when the model {doing}.")
     _panels(model, found, options["positions"])
     if found.evidence is None:
         print(f"\nNo role table: {found.left_out['roles']}")
@@ -114,7 +114,7 @@ def findings(model: Vlm, found: Findings, options: Mapping[str, Any], task: Task
     ):
         print(
             f"{wrong} of {len(found.trials)} trials are answered wrongly on at least one picture "
-            "and count as any other, so effects may be diluted and absences undecided; "
+            "and count like all others, so effects may be diluted and absences undecided; "
             "--only-correct leaves them out."
         )
 
@@ -143,8 +143,8 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
                 {
                     "reading": reading if number == 0 else "",
                     "role": row["role"],
-                    "found, of those that have it": _counted(row, "right", "true", "recall"),
-                    "right, of those given it": _counted(row, "right", "given", "precision"),
+                    "found (recall)": _counted(row, "right", "true", "recall"),
+                    "right (precision)": _counted(row, "right", "given", "precision"),
                 }
             )
         for row in false[false["reading"] == reading].to_dict("records"):
@@ -157,14 +157,14 @@ def calibration(summary: pd.DataFrame, false: pd.DataFrame) -> None:
                 {
                     "reading": "",
                     "role": f"none ({row['kind']})",
-                    "found, of those that have it": "",
-                    "right, of those given it": given,
+                    "found (recall)": "",
+                    "right (precision)": given,
                 }
             )
     print(
         f"Verdicts on {models} planted model{'s' * (models > 1)} at {100 * noise:g} % noise, with "
-        f"exact 95 % intervals over heads (of {shown['true'].sum()}, {shown['testable'].sum()} "
-        "testable); and roles given where every one is false:"
+        f"exact 95 % intervals over heads (of {shown['true'].sum()}, {shown['testable'].sum()} can "
+        "be tested); “none”: roles given in models where no head has one:"
     )
     table = pd.DataFrame(rows)
     left = [f"{{:<{max(map(len, [name, *table[name]]))}}}".format for name in table]
@@ -191,13 +191,13 @@ def _panels(model, found, positions):
         heads = [f"{brief(role)}, when {brief(target)}" for target, role in found.which.values()]
         print(digits.table(table).set_axis(heads, axis=1).to_string())
         if not shown(tested(found.effects, found.which, trials=found.trials)).any():
-            print(f"No head is shown to move it by {LEAST_SAID} or more.")
+            print(f"No head is shown to have an effect of {LEAST_SAID} or more.")
     rounding = mean_floor(found.effects.attrs["noise_floor"], len(found.trials))
     number = str(model.dtype).removeprefix("torch.")
     if rounding:
         print(
-            f"Of such a mean, up to {rounding:.2g} may be rounding in {number} alone; what is "
-            "below counts as 0."
+            f"Rounding in {number} alone may change such a mean by up to {rounding:.2g} logits; "
+            "smaller effects count as 0."
         )
 
 
@@ -219,7 +219,7 @@ def _roles(table, evidence, task, options, n):
         where = "[end]" if positions == "end" else f"positions '{positions}'"
         print(f"\nRoles from effects at {where}, {tested} (all heads in roles.parquet):")
     elif len(scored):
-        print("\nNo head is shown to meet every prediction of a role. The strongest:")
+        print("\nNo head is shown to meet every prediction of a role. The strongest heads:")
         found = scored
     else:
         # No head has a score, for lack of a gap or of trials.
@@ -237,8 +237,8 @@ def _roles(table, evidence, task, options, n):
     print(pd.concat(columns, axis=1).to_string(index=False))
     _rivals(found, evidence, task)
     print(
-        "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet: "
-        "how many would); -: cannot be tested."
+        "yes: shown; no: the opposite is shown; ?: these trials show neither (evidence.parquet "
+        "says how many would); -: cannot be tested."
     )
     if not lacking:
         _without_heads(evidence, task, every=options.get("hypotheses") is not None)
@@ -253,8 +253,8 @@ def _roles(table, evidence, task, options, n):
         names = ", ".join(str(Head(*head)) for head in unnamed)
         receivers = " and ".join(hypothesis.plural for hypothesis in task.receivers)
         print(
-            f"Frozen with the {receivers}, as heads that carry the {task.right} word too or when "
-            f"these are silent: {names}."
+            f"Frozen together with the {receivers}, because they also carry the {task.right} "
+            f"word, or do so when the others are silenced: {names}."
         )
 
 
@@ -265,7 +265,7 @@ def _rivals(found, evidence, task):
         left = {head: standing.open_rivals(evidence, hypothesis, head) for head in heads}
         for rival in hypothesis.rivals if heads else ():
             still = [str(head) for head in heads if rival.name in left[head]]
-            verdict = f"still open for {', '.join(still)}" if still else "refuted of each"
+            verdict = f"still open for {', '.join(still)}" if still else "refuted for each"
             print(f"Rival of {hypothesis.name}, “{rival.name}”: {verdict}.")
 
 
@@ -291,12 +291,12 @@ def check(model: Vlm, found: Check) -> None:
         print(f"{name:<11}  {what}")
     if model.server:
         print(
-            "\nPlain hooks run where the weights are, so here no patched logit is held against "
-            "them; check the model where it can be loaded.\nWhat a run has itself is restored, "
-            "which must change nothing. Effects in logits:"
+            "\nPlain hooks need the weights, so patched logits are not compared with them here; "
+            "check the model where it can be loaded.\nEach run is patched with its own "
+            "activations, which must change nothing. Effects in logits:"
         )
     else:
-        print("\nPatched by the engine, and by plain hooks on these weights. Effects in logits:")
+        print("\nPatched by the engine and by plain hooks on these weights. Effects in logits:")
     table = found.patched
     shown = pd.DataFrame(
         {
@@ -328,14 +328,14 @@ def _about(model, found):
         "model": f"{model.name}: {model.n_layers} layers × {model.n_heads} heads, {number} on "
         f"{where}",
         "picture": f"{model.layout.tokens()} image tokens, {model.grid[0]} × {model.grid[1]} "
-        f"places shown {times}; tokens that see later ones: {model.ahead}",
+        f"places shown {times}; tokens that attend to later ones: {model.ahead}",
         "read at": ", ".join(f"{word} {written(token)!r}" for word, token in found.tokens.items())
         + f" (form: {form_at(model, model.prompt(ODD_QUESTION), PALETTE)})",
-        "plays": f"{right.sum()} of {len(right)} pictures are answered right",
-        "time": f"{duration(found.forward)} a plain forward; {duration(found.sweep)} a sweep of "
-        f"all {len(model.heads()):,} heads at [end] with both pictures",
-        "memory": f"at most {memory}" if memory else "the server's, which it does not tell",
-        "noise floor": f"{found.floor:.2g} logits, of an effect in one trial at [end]",
+        "plays": f"{right.sum()} of {len(right)} pictures are answered correctly",
+        "time": f"{duration(found.forward)} per plain forward; {duration(found.sweep)} per sweep "
+        f"of all {len(model.heads()):,} heads at [end] with both pictures",
+        "memory": f"at most {memory}" if memory else "on the server, which does not report it",
+        "noise floor": f"{found.floor:.2g} logits, for an effect in one trial at [end]",
     }
 
 
@@ -363,8 +363,8 @@ def _agreement(model, found):
             "model as it is loaded here, and report this table."
         )
     text = (
-        f"All {len(table)} agree: they differ by {table['difference'].max():.2g} logits at most, "
-        f"and rounding in {number} explains {bound}"
+        f"All {len(table)} agree: they differ by at most {table['difference'].max():.2g} logits, "
+        f"and rounding in {number} explains up to {bound}"
     )
     if model.dtype != torch.float32:
         text += f" (engine and hooks round differently; the noise floor is {found.floor:.2g})"
@@ -377,6 +377,6 @@ def _agreement(model, found):
         )
         return (
             f"{text}. But no more than {large} of the effects are larger than that, so this says "
-            f"little; {others}draw others (--seed)."
+            f"little; {others}draw other trials and heads (--seed)."
         )
     return f"{text}; {large} of the effects are larger than that."

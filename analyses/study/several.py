@@ -125,7 +125,7 @@ def report(folder: Path) -> None:
     for task in read_manifest(folder)["tasks"]:
         report_one([folder / task["folder"]])
     path = page.write(folder)
-    print(f"Read {path}, which leads to the page of each task")
+    print(f"Open {path}, which links to the page of each task")
 
 
 def check(
@@ -156,8 +156,8 @@ def estimate(model: Vlm, several: Mapping[str, Asked]) -> None:
             estimate_one(model, asked.trials, asked.options)
     forwards = sum(_cost_of_sets(model, asked.trials, len(several)) for asked in several.values())
     print(
-        f"\nSetting {len(several)} tasks side by side takes up to {forwards:,.0f} plain forwards "
-        "more: sets of heads that are found on one task are tried on every other."
+        f"\nComparing {len(several)} tasks takes up to {forwards:,.0f} more plain forwards: sets "
+        "of heads that are found on one task are tested on every other task."
     )
 
 
@@ -242,7 +242,7 @@ def _compared(store: Store, model, several, folders):
     if len(measured) < 2:
         return None, left_out
     steps = transfer.compared(model, measured, random_sets=RANDOM_SETS)
-    return follow(model, steps, store, stage="all tasks, side by side"), left_out
+    return follow(model, steps, store, stage="comparing all tasks"), left_out
 
 
 def _measured(folder, model, trials) -> transfer.Measured:
@@ -277,6 +277,6 @@ def _write(folder, model, found, left_out, failed):
     record_finish(folder)
     with attempt("report.html", failed):
         page.write(folder)
-    print("\nAll tasks, side by side\n")
+    print("\nAll tasks compared\n")
     print(*page.lines(folder), sep="\n")
-    print(f"\nRead {folder / 'report.html'}, which leads to the page of each task")
+    print(f"\nOpen {folder / 'report.html'}, which links to the page of each task")

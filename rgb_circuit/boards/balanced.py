@@ -2,6 +2,7 @@
 used."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,8 @@ def balanced(
         held = [name for name in ("tile", *roles) if name in fixed]
         leave = f"leave some of {', '.join(held)} to be drawn, or " if held else ""
         warn(
-            f"the pictures of these {n} trials are {what}, so they count as more trials than they "
-            f"are; {leave}ask for {len(different)}"
+            f"the pictures of these {n} trials are {what}, so they count as more observations than "
+            f"they are; {leave}ask for {len(different)}"
         )
     return draws
 
@@ -94,9 +95,9 @@ def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[s
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
         )
-    if not isinstance(n, int) or n < 1:
+    if not isinstance(n, Integral) or n < 1:
         raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
-    if not isinstance(seed, int) or seed < 0:
+    if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
 
 

@@ -43,7 +43,7 @@ def answer_pieces(
         []
     """
     [frame] = measure(
-        model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="how it answers"
+        model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="reading answer tokens"
     )
     return frame
 

@@ -47,8 +47,9 @@ def compare_runs(
 
     Args:
         a, b: runs of the same heads, or their folders: of two models of one shape, or of one model
-            on two samples of trials. If the trials are the same, in whatever words they ask, they
-            are compared trial by trial.
+            on two samples of trials. Trials that are in both, in whatever words they ask, are
+            compared trial by trial, and others are left out, unless those are fewer than half of
+            the smaller run's.
         k: the most heads that count as the top of a panel: those that raise the word's logit most,
             by 0.05 of the run's gap or more (by 0.025 logits if there is no gap, or one below half
             a logit: `rgb_circuit.calls.panels.least_effect`). Smaller effects are never at the top,
@@ -74,7 +75,9 @@ def compare_runs(
     """
     runs = [run if isinstance(run, SavedRun) else read_run(run) for run in (a, b)]
     which = common_panels(runs)
-    tables = [panels(run.frames["patch_heads"], which).set_index(["layer", "head"]) for run in runs]
+    shared = shared_trials(*runs)
+    frames = [shared.compared(run.frames["patch_heads"]) for run in runs]
+    tables = [panels(frame, which).set_index(["layer", "head"]) for frame in frames]
     if set(tables[0].index) != set(tables[1].index):
         raise InputError(
             f"{runs[0].folder} has {_shape(tables[0])} and {runs[1].folder} {_shape(tables[1])}; "
@@ -83,7 +86,13 @@ def compare_runs(
         )
     if k < 1:
         raise InputError(f"k is {k}; use 1 or more heads")
-    rows = [_of_panel(runs, panel, which[panel], tables, k) for panel in which]
+    samples = [
+        averaged(frame, recorded_clusters(run.manifest["trials"], recorded_task(run.manifest)))
+        for frame, run in zip(frames, runs)
+    ]
+    rows = [
+        _of_panel(frames, samples, shared.paired, panel, which[panel], tables, k) for panel in which
+    ]
     if all("roles" in run.frames for run in runs):
         rows += _of_roles(*(run.frames["roles"] for run in runs))
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -116,16 +125,16 @@ def common_panels(runs: Sequence[Recorded]) -> dict[str, tuple[str, str]]:
     return common
 
 
-def _of_panel(runs, panel, place, tables, k):
+def _of_panel(frames, averages, paired, panel, place, tables, k):
     effects_a, effects_b = (table[panel] for table in tables)
     effects_b = effects_b.reindex(effects_a.index)
-    mine, theirs = (float(least_effect(gaps(run.frames["patch_heads"])[place[0]])) for run in runs)
+    mine, theirs = (float(least_effect(gaps(frame)[place[0]])) for frame in frames)
     found, back = (
         agreement(effects_a, effects_b, k, (mine, theirs)),
         agreement(effects_b, effects_a, k, (theirs, mine)),
     )
-    samples = [_samples(run, place, effects_a.index) for run in runs]
-    same_trials = shared_trials(*runs).same and set(samples[0].index) == set(samples[1].index)
+    samples = [_samples(frame, place, effects_a.index) for frame in averages]
+    same_trials = paired and set(samples[0].index) == set(samples[1].index)
     if same_trials:
         samples[1] = samples[1].reindex(samples[0].index)
     sides = [sample.to_numpy() for sample in samples]
@@ -150,11 +159,10 @@ def _of_panel(runs, panel, place, tables, k):
     )
 
 
-def _samples(run, place, heads):
+def _samples(frame, place, heads):
     """Effects, a row per trial and a column per head."""
-    frame, (target, role) = run.frames["patch_heads"], place
+    target, role = place
     rows = frame[(frame["target"] == target) & (frame["role"] == role)]
-    rows = averaged(rows, recorded_clusters(run.manifest["trials"], recorded_task(run.manifest)))
     return rows.pivot(index="trial", columns=["layer", "head"], values="effect")[list(heads)]
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -128,10 +129,16 @@ def generate(
         unedited: blue
         edited:   white
     """
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+    if not isinstance(trial, Trial):
+        raise InputError(
+            f"trial is a {type(trial).__name__}; the model talks about one at a time, so give one, "
+            "such as trials[0]"
+        )
+    if not isinstance(max_new_tokens, Integral) or max_new_tokens < 1:
         raise InputError(f"max_new_tokens is {max_new_tokens!r}; use a whole number from 1 on")
+    max_new_tokens = int(max_new_tokens)
     settings = _settings(model, max_new_tokens)
-    edits = tuple(edits)
+    edits = (edits,) if isinstance(edits, Edit | AttentionEdit) else tuple(edits)
     variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
     kept, front, pictures = 1, 0, {}
     spots: Mapping[Positions, list[int]] | None = {}

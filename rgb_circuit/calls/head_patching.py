@@ -139,8 +139,8 @@ def _ranked_highest(
     if skipped:
         largest = Head(*size[skipped].idxmax())
         warn(
-            f"{len(skipped)} of {len(heads)} heads were not patched, for their {method} estimates "
-            f"are smaller: at most {size[largest]:.3g} logits ({largest}); what saturated "
-            "attention hides is estimated too small"
+            f"{len(skipped)} of {len(heads)} heads were not patched, since their {method} "
+            f"estimates are smaller: at most {size[largest]:.3g} logits ({largest}); where "
+            "attention is saturated, estimates may be too small"
         )
     return [head for head in heads if head in chosen], skipped

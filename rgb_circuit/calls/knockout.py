@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Integral
 from typing import ClassVar
 
 import pandas as pd
@@ -118,10 +119,11 @@ class Knocked(Patched):
         Raises:
             InputError: groups or heads that do not exist, no such window, or nothing to knock out.
         """
-        if not isinstance(window, int) or not 1 <= window <= model.n_layers:
+        if not isinstance(window, Integral) or not 1 <= window <= model.n_layers:
             raise InputError(
                 f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
             )
+        window = int(window)
         edits, about = {}, []
         pairs: Sequence[tuple[int, int | None]] = (
             [(layer, None) for layer in range(model.n_layers)] if heads is None else heads

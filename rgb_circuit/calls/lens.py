@@ -53,7 +53,7 @@ from ..remote.jobs import Jobs
 from ..running.checks import check_finite
 from ..running.execute import execute
 from ..running.memory import chunks, logits_at_once, pictures_at_once
-from ..trial import Trial, as_trials
+from ..trial import Trial, as_conditions, as_trials
 from ..vlm import Vlm
 
 # Components that are normed at their own size, and at the size of the final residual stream.
@@ -106,7 +106,11 @@ def lens(
     read_at = Edit(0, 0, positions=cast(Positions, positions))
     check_edits(model, {"lens": [read_at]})
     measurement = Read(
-        tuple(as_trials(trials)), tuple(conditions), component, tuple(wanted), read_at.positions
+        tuple(as_trials(trials)),
+        as_conditions(conditions),
+        component,
+        tuple(wanted),
+        read_at.positions,
     )
     [frame] = measure(model, [measurement], progress=progress, stage="lens")
     return frame

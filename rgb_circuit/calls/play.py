@@ -14,7 +14,7 @@ from ..measuring.measurement import OfPictures, Request
 from ..prompts import answer_ids, check_trials, prompt_ids
 from ..prompts.asking import read
 from ..remote.jobs import Jobs
-from ..trial import Trial, as_trials
+from ..trial import Trial, as_conditions, as_trials
 from ..vlm import Vlm
 
 
@@ -72,7 +72,7 @@ class Played(OfPictures):
         if conditions is None:
             first = trials[0].images if trials else ()
             conditions = [name for name in first if all(name in trial.images for trial in trials)]
-        return cls(tuple(trials), tuple(conditions))
+        return cls(tuple(trials), as_conditions(conditions))
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)

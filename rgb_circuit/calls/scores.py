@@ -308,4 +308,4 @@ def _told(z: np.ndarray, labels: np.ndarray, sources: Sequence[np.ndarray]) -> n
 
 
 def _left_out(what, error):
-    warn(f"{what} cannot be had of this model: {error}")
+    warn(f"{what} cannot be computed for this model: {error}")

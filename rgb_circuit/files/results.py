@@ -131,6 +131,8 @@ def read_frame(folder: str | Path, name: str, columns: Sequence[str]) -> pd.Data
 def existing(folder: str | Path, name: str) -> Path:
     """The path of a file of a run's folder, or InputError where it is not there."""
     folder = Path(folder)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file; give the folder of a run of rgb-circuit run")
     if not folder.is_dir():
         raise InputError(
             f"there is no folder {folder}; make one with rgb-circuit run --out "

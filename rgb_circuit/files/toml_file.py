@@ -25,10 +25,16 @@ def read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is no TOML: {error}; save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        way_out = (
+        raise InputError(f"{path.name} is no TOML: {error}{_way_out(text, error)}") from error
+
+
+def _way_out(text, error):
+    """What often helps, to stand behind the error of `tomllib`."""
+    if str(error).startswith(("Cannot overwrite", "Cannot declare")):
+        return "; a key stands there twice, so rename one or put both under it"
+    if "\\" in text:
+        return (
             "; a backslash between double quotes begins an escape, so write paths with / or "
             "between single quotes"
-            if "\\" in text
-            else ""
         )
-        raise InputError(f"{path.name} is no TOML: {error}{way_out}") from error
+    return ""

@@ -36,7 +36,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from ..edits import OF_A_HEAD, Edit
+from ..edits import ARTIFICIAL, OF_A_HEAD, OF_ATTENTION, Edit
 from ..errors import InputError
 from ..files.table_text import shortened
 
@@ -72,7 +72,8 @@ class Sweep:
     """Each head on its own, restored from ``source`` in the ``target`` run.
 
     Attributes:
-        target, source: conditions; ``source`` may be ``"zero"``.
+        target, source: conditions; ``source`` may be ``"zero"`` or ``"mean"``, the mean over the
+            trials' target runs.
         component: the part of a head to restore, as in `rgb_circuit.Edit`: "z", "pattern", "value",
             ….
         part: of the effect. "past" is the effect that is left with some heads frozen at their
@@ -81,8 +82,8 @@ class Sweep:
         of: the group of frozen heads, a hypothesis' ``short``; empty for the whole effect.
 
     Raises:
-        InputError: an unknown component or part, a "through" or "past" without a group, or a group
-            without either.
+        InputError: an unknown component or part, a source that cannot be restored, a "through" or
+            "past" without a group, or a group without either.
     """
 
     target: str
@@ -98,10 +99,31 @@ class Sweep:
         _among(self.part, PARTS, "the part of an effect")
         for name in (self.target, self.source):
             _check_name(name, "a condition")
+        self._check_source()
         if (self.part == "whole") != (self.of == ""):
             raise InputError(
                 f"a sweep has part {self.part!r} of {self.of!r}; name the heads that 'through' or "
                 "'past' goes by, such as of='extractors', and none for the whole effect"
+            )
+
+    def _check_source(self):
+        """Raise InputError for a sweep that would change nothing, or whose pictures are none."""
+        if self.target in ARTIFICIAL:
+            raise InputError(
+                f"the sweep '{self.text}' ends in {self.target!r}, which is no picture; the "
+                "picture that is changed stands last, as in 'z zero -> clean'"
+            )
+        same = self.source == self.target and not self.without
+        if same or self.source in ("own", "rounding"):
+            raise InputError(
+                f"the sweep '{self.text}' leaves a head as it is; name another picture as its "
+                "source, or zero or mean, which silence the head"
+            )
+        attends = self.component in OF_ATTENTION or self.over or self.without
+        if self.source in ARTIFICIAL and attends:
+            raise InputError(
+                f"the sweep '{self.text}' takes attention from {self.source!r}, which has none; "
+                f"write 'z {self.source} -> {self.target}'"
             )
 
     @property
@@ -222,6 +244,12 @@ class Look:
             raise InputError(
                 f"'{self}' does not go together: tokens are 'above even', and the entropy is "
                 f"'below median'; write it like {LOOK_EXAMPLE}"
+            )
+        if self.at.endswith(" not"):
+            raise InputError(
+                f"'{self}' claims that a head does not look there; make "
+                f"'attention {self.at.removesuffix(' not')} {self.expected}: {self.condition}' a "
+                "prediction, and name it under 'not', since it must be refuted"
             )
         if self.at == "all":
             raise InputError(
@@ -359,6 +387,10 @@ class Hypothesis:
     rivals: tuple["Hypothesis", ...] = ()
 
     def __post_init__(self):
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(
+                f"a hypothesis is called {shortened(self.name)}; give it a name, such as 'reader'"
+            )
         # A head without a role has the role "none"; the roles of one head are joined by " + ".
         if self.name == "none" or " + " in str(self.name):
             raise InputError(
@@ -516,7 +548,7 @@ def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
             f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}"
         )
     claims: list[Claim | Look] = []
-    for block in text.split(";"):
+    for block in _pieces(text.replace("→", "->"), ";"):
         words, colon, rest = block.partition(":")
         if not colon:
             raise InputError(
@@ -528,13 +560,19 @@ def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
             claims += _parse_looks(words, " ".join(rest.split()), name)
             continue
         sweep = _SWEEP.fullmatch(" ".join(rest.split()))
+        if sweep is None and words.split()[:1] == ["attention"]:
+            raise InputError(
+                f"prediction {name}: a claim about attention is of one picture, not of "
+                f"{rest.strip()!r}; write it like {LOOK_EXAMPLE}, and claim other pictures in "
+                "predictions of their own"
+            )
         if sweep is None:
             raise InputError(
                 f"prediction {name}: {rest.strip()!r} is no sweep; write COMPONENT SOURCE -> "
                 "TARGET, such as 'z clean -> corrupted' or 'pattern over image clean -> corrupted'"
             )
         fields = {key: value or "" for key, value in sweep.groupdict().items()}
-        for word in words.split(","):
+        for word in _pieces(words, ","):
             parsed = WORD.fullmatch(" ".join(word.split()))
             if parsed is None:
                 raise InputError(
@@ -552,10 +590,16 @@ def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
     return tuple(claims)
 
 
+def _pieces(text, mark):
+    """The pieces between marks; a mark may also stand behind the last piece."""
+    *pieces, last = text.split(mark)
+    return [*pieces, last] if last.strip() or not pieces else pieces
+
+
 def _parse_looks(words, condition, name):
     """The claims about attention in one block of a text."""
     looks = []
-    for word in words.split(","):
+    for word in _pieces(words, ","):
         parsed = LOOK.fullmatch(" ".join(word.split()))
         if parsed is None:
             raise InputError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..files.table_text import shortened
-from . import Hypothesis, Prediction
+from . import EXAMPLE, Hypothesis, Prediction
 
 
 def hypotheses_of(
@@ -57,6 +57,11 @@ def _hypothesis_of(name, body, shared, where):
 def _predictions_of(given, shared, where):
     """Predictions from a table of them, or from a list of names of shared ones."""
     where = f"{where}.predictions"
+    if isinstance(given, str) or isinstance(given, list) and any(":" in str(one) for one in given):
+        raise InputError(
+            f"{where} is {shortened(given)}, without names; give a table, in which each prediction "
+            f"has one, such as R1 = {EXAMPLE}"
+        )
     if isinstance(given, list):
         return [named_prediction(name, shared, where) for name in given]
     return [
@@ -99,6 +104,11 @@ _PREDICTION = ("instead_of", "varied", "says")
 def _prediction_of(name, given, where):
     if isinstance(given, str):
         given = {"claims": given}
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"{where} is {shortened(given)}; give text such as {EXAMPLE} (several sweeps in one "
+            "text, with ';' between them), or a table of claims and says"
+        )
     table = known_keys(given, where, needed=("claims",), also=_PREDICTION)
     if isinstance(table.get("instead_of"), list):
         table["instead_of"] = strings(table["instead_of"], f"{where}.instead_of")

@@ -121,12 +121,12 @@ def _verdict(task, frames, layer, head):
     """The verdict in words, the hypothesis whose claims to show (or None), and their heading."""
     if "roles" not in frames:
         reasons = frames["left_out"].set_index("frame")["reason"]
-        return f"no role was tested: {reasons.get('roles', 'roles were not told')}", None, ""
+        return f"no role was tested: {reasons.get('roles', 'roles were not tested')}", None, ""
     row = _own(frames["roles"], layer, head).iloc[0]
     if row["role"] != "none":
         colors = f" ({row['colors']})" if row["colors"] else ""
         named = [one for one in task.hypotheses if one.name in row["role"].split(" + ")]
-        return f"{row['role']}{colors}", named[0] if named else None, "What is claimed of that role"
+        return f"{row['role']}{colors}", named[0] if named else None, "The claims of that role"
     nearest = max(
         task.hypotheses,
         key=lambda one: (
@@ -136,13 +136,13 @@ def _verdict(task, frames, layer, head):
     return (
         "not shown to meet every prediction of a role",
         nearest,
-        f"What is claimed of “{nearest.name}”, of which it meets most",
+        f"The claims of “{nearest.name}”, of which it meets the largest share",
     )
 
 
 def _numbers(task, frames, panels, layer, head):
     top = panels.loc[panels["effect"].abs().idxmax()]
-    numbers = {f"restored when {top['target']}, to the word “{top['role']}”": _logits(top)}
+    numbers = {f"effect when {top['target']}, on “{top['role']}”": _logits(top)}
     if pd.notna(top["gap"]) and top["gap"]:
         numbers["of the gap"] = f"{_signed(100 * top['effect'] / top['gap'])} %"
     right = task.conditions["clean"].right
@@ -150,7 +150,7 @@ def _numbers(task, frames, panels, layer, head):
         direct = _own(frames["direct_effects"], layer, head)
         own = direct[direct["role"] == right]
         for _, row in own.iterrows():
-            numbers[f"written by itself to “{right}”"] = _logits(
+            numbers[f"direct effect on “{right}”"] = _logits(
                 row.rename({"direct_effect": "effect"})
             )
     return numbers

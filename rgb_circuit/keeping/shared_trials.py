@@ -29,20 +29,38 @@ class Shared:
 
     Attributes:
         n_a, n_b: how many trials each run has.
-        n: how many are in both, with the same name, pictures (pixel for pixel), answers and
-            cluster.
+        names: the trials that are in both, with the same name, pictures (pixel for pixel), answers
+            and cluster.
         asked_alike: whether these are asked in the same words.
     """
 
     n_a: int
     n_b: int
-    n: int
+    names: tuple[str, ...]
     asked_alike: bool
 
     @property
+    def n(self) -> int:
+        """How many trials are in both."""
+        return len(self.names)
+
+    @property
     def same(self) -> bool:
-        """Whether both measured the same trials, so that they are compared trial by trial."""
+        """Whether both measured the same trials."""
         return self.n == self.n_a == self.n_b
+
+    @property
+    def paired(self) -> bool:
+        """Whether those in both are compared trial by trial, and all others are left out: where
+        they are at least half of the smaller run. A pair says more than two trials apart where
+        trials vary more than runs do; of fewer trials, all are better compared by their means."""
+        return self.n >= 2 and 2 * self.n >= min(self.n_a, self.n_b) or self.same
+
+    def compared(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a run's frame whose trials are compared."""
+        if not self.paired or self.same:
+            return frame
+        return frame[frame["trial"].astype(str).isin(self.names)]
 
     @property
     def says(self) -> str:
@@ -51,14 +69,20 @@ class Shared:
             also = "" if self.asked_alike else ", asked in other words"
             same = "trial" if self.n == 1 else f"{self.n} trials"
             return f"The same {same} in both{also}: they are compared trial by trial."
-        if self.n:
-            are = "trial is" if self.n == 1 else "trials are"
+        are = "trial is" if self.n == 1 else "trials are"
+        if self.paired:
+            also = "" if self.asked_alike else "asked in other words, "
             return (
-                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; none is compared with "
-                "itself: the runs are compared as if all were others, which makes intervals rather "
-                "too wide."
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}: {also}these are compared "
+                "trial by trial, and the others are left out."
             )
-        return f"Other trials: {self.n_a} and {self.n_b}, compared by their means."
+        if self.n:
+            return (
+                f"{self.n} {are} in both, of {self.n_a} and {self.n_b}; they are not compared "
+                "trial by trial: the runs are compared as if all trials differed, which makes the "
+                "intervals somewhat too wide."
+            )
+        return f"Different trials: {self.n_a} and {self.n_b}, compared by their means."
 
 
 def shared_trials(a: Measured, b: Measured) -> Shared:
@@ -70,7 +94,7 @@ def shared_trials(a: Measured, b: Measured) -> Shared:
         for name in both
         for part in ("prompt", "prompts")
     )
-    return Shared(len(one), len(other), len(both), alike)
+    return Shared(len(one), len(other), tuple(both), alike)
 
 
 def _measured(run) -> dict[str, Mapping]:

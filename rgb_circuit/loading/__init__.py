@@ -303,7 +303,7 @@ def _wrapped(module, processor):
 def _checked(name, revision, wrapped, processor, layout, template, server=None, commit=None):
     heads = _heads(wrapped._module.config, name)
     if server is None and sum(weights.nbytes for weights in wrapped._module.parameters()) > LARGE:
-        _say("checking on some pictures that patching its heads means what it should …")
+        _say("checking on a few pictures that patching its heads does what it should …")
     text = prompt(EXAMPLE_QUESTION, template)
     probed = probe(
         wrapped, processor, (heads["n_heads"], heads["d_head"]), layout, text, server, name

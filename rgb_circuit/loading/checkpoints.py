@@ -285,7 +285,7 @@ def _say_unquantised(name, config, module):
             f"config.json of {name!r} says that its weights are quantised "
             f"({claims[0].get('quant_method')!r}), but transformers applies no such quantisation "
             f"here, so it runs on plain weights in {str(module.dtype).removeprefix('torch.')}, "
-            "which may give other numbers than where it is quantised"
+            "whose numbers may differ from those of the quantised model"
         )
 
 

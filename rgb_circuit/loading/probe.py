@@ -101,9 +101,9 @@ def probe(
     ]:
         # Warn only: a trained tower may write what it sees in a patch into other tokens.
         warn(
-            f"of {len(wanted)} changed tiles {len(misplaced)} change another image token of "
-            f"{name!r} more than their own, so what is "
-            "said of single tiles may be about their neighbours"
+            f"{len(misplaced)} of {len(wanted)} changed tiles change another image token of "
+            f"{name!r} more than their own, so results "
+            "on single tiles may be about their neighbours"
         )
     return {
         "likeliest": probed["likeliest"],
@@ -211,6 +211,18 @@ def _check(probed, heads, server, name):
         refuse(
             "it gives the pictures of a batch other positions than each would have alone, so that "
             "its numbers depend on which pictures it is shown together"
+        )
+    if probed["remade"]:
+        refuse(
+            f"its layers choose which tokens a head sees (layer {probed['remade'][0]} makes a mask "
+            "of its own, as an indexer does), and a patched run would keep the choice of the run "
+            "that it goes on from"
+        )
+    if not probed["added"] <= (1e-4 if probed["dtype"] == "float32" else 2e-2):
+        refuse(
+            "what it adds to the residual stream between layers depends on that stream, and a "
+            "patched run would add what the run that it goes on from does",
+            "added",
         )
     if not probed["rewritten"] <= 2e-3:
         refuse("writing the heads' own outputs back changes its logits", "rewritten")

@@ -50,13 +50,13 @@ class Registered:
         """The same in a sentence."""
         if not self.after:
             return (
-                "Confirmatory, as far as the folders beside this one tell: these claims were "
-                "written down before a run of this model had looked at any of these trials."
+                "Confirmatory, as far as the neighbouring folders show: these claims were "
+                "written down before any run of this model had looked at any of these trials."
             )
         runs = f"the run{'s' * (len(self.after) > 1)} in {', '.join(self.after)}"
         return (
-            f"Exploratory: {runs} had looked at these trials under other hypotheses, so these may "
-            "be claims that were made to fit; test them on trials that are new, such as with "
+            f"Exploratory: {runs} had looked at these trials under other hypotheses, so these "
+            "claims may have been fitted to them; test the claims on new trials, such as with "
             "another --seed."
         )
 

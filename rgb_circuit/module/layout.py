@@ -110,7 +110,13 @@ def layout_of(
     """
     config = module.config
     vision = config.vision_config
-    patch = _one(vision.patch_size)
+    patch = _one(getattr(vision, "patch_size", None))
+    if patch is None:
+        raise InputError(
+            f"the vision configuration of {name!r} ({vision.model_type}) has no patch_size, so "
+            "nobody can tell which pixels a token stands for; use a model whose tower cuts a "
+            "picture into patches of one size"
+        )
     # How many patches per side make a token; some families only say so in the processor.
     sides = [getattr(part, "spatial_merge_size", None) for part in (vision, config)]
     tile = patch * next(
@@ -148,7 +154,7 @@ def layout_of(
             raise InputError(_resized(name, processor, tile, side, count, fitting, nearest))
         warn(
             f"pictures of {nearest} × {nearest} tiles are drawn for {name!r}, since its processor "
-            f"resizes those of {TILES} × {TILES}"
+            f"resizes pictures of {TILES} × {TILES}"
         )
         return layout_of(name, module, processor, prompt, nearest)
     for first, views in ((0, 1),) if any_size else ((0, 1), (1, 1), (0, 2)):

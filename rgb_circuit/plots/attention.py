@@ -55,9 +55,7 @@ def attention_over_picture(
     ax.imshow(shown, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_xticks([]), ax.set_yticks([])
     most = tuple(int(place) for place in np.unravel_index(int(pattern.argmax()), pattern.shape))
-    lines = [
-        f"{percent(pattern.sum())} on the picture (by chance {percent(pattern.mean())} a tile)"
-    ]
+    lines = [f"{percent(pattern.sum())} on the picture (evenly {percent(pattern.mean())} per tile)"]
     at_most = f"most at {most[0]},{most[1]}: {percent(pattern.max())}"
     if tile is not None:
         at_most = f"outlined {tile[0]},{tile[1]}: {percent(pattern[tuple(tile)])}; " + at_most

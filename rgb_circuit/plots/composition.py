@@ -133,8 +133,8 @@ def composition_diagram(
     first = together.iloc[0]
     about = f"{route(first)} · {model_title(model)} · n = {counted(together)}"
     ax.set_title(
-        f"Share of the effect on the {brief(role)} logit: blue through a head, orange past them "
-        f"all\n{about}",
+        f"Share of the effect on the {brief(role)} logit: blue through a head, orange past all "
+        f"of them\n{about}",
         fontsize=9,
     )
     ax.set_axis_off()

@@ -209,11 +209,11 @@ def panel_heatmaps(
     ]
     # In a single column the title does not fit on one line.
     about = ("\n" if columns == 1 else " · ").join(parts)
-    faded = f"grey: not told from zero (t test, q > 5 % over heads), or below {LEAST_SAID}"
+    faded = f"grey: not significant (t test, q > 5 % over heads), or below {LEAST_SAID}"
     if n == 1:
-        faded = f"of one trial, which tests nothing; grey: below {LEAST_SAID}"
+        faded = f"one trial, so nothing is tested; grey: below {LEAST_SAID}"
     elif n < fewest_trials(0.025, heads := len(table[["layer", "head"]].drop_duplicates())):
-        faded += f", and {n} trials can hardly tell a head of {heads:,}"
+        faded += f"; {n} trials have little power among {heads:,} heads"
     figure.suptitle(f"{about}\n{faded}")
     return figure
 

@@ -43,14 +43,14 @@ def redirect_panels(table: pd.DataFrame, model: str) -> Figure:
                 label=f"{which} heads",
             )
         ax.set_xticks(
-            place, ["all else\nout" if np.isinf(bias) else f"{bias:g}" for bias in part["bias"]]
+            place, ["all else\nmasked" if np.isinf(bias) else f"{bias:g}" for bias in part["bias"]]
         )
         ax.set(xlabel="bias on attention", ylim=(-0.05, 1.05), title=TITLES.get(picture, picture))
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("names what is there (share)")
+    axes[0].set_ylabel("share of answers that name what is there")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     sets = table["random_sets"].iloc[0]
     about = f"{model_title(model)} · n = {counted(table)} · {sets} random sets"
-    figure.suptitle(f"Heads made to look elsewhere · {about}", fontsize=10)
+    figure.suptitle(f"Heads with redirected attention · {about}", fontsize=10)
     return figure

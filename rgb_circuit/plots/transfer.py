@@ -59,7 +59,8 @@ def _effects(heads, samples, most, ax):
     cells = cells.loc[order]
     _map(cells, cells.map(_share), ax, limit_of(cells), ~shown.to_numpy())
     ax.set_title(
-        "a head restored alone, of the gap\n(grey: not shown to raise the answer)", fontsize=9
+        "one head restored alone, share of the gap\n(grey: not shown to raise the answer)",
+        fontsize=9,
     )
 
 
@@ -101,7 +102,9 @@ def _sufficiency(sets, samples, ax):
     ax.set_ylabel("found on (heads)", fontsize=8)
     ax.set_xlabel("tested on", fontsize=8)
     _square(ax)
-    ax.set_title("the set alone restores, of the gap\n(dot: more than random sets)", fontsize=9)
+    ax.set_title(
+        "share of the gap that the set alone restores\n(dot: more than random sets)", fontsize=9
+    )
 
 
 def _share(value):

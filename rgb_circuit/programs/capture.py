@@ -101,8 +101,7 @@ def capture(
                 by_layer["resid_pre"].append(entry)
             if resume:
                 if left is not None:
-                    between = entry - left
-                    by_layer["added"].append(between if bool((between != 0).any()) else None)
+                    by_layer["added"].append(added_between(left, entry))
                 by_layer["angles"].append(
                     kept_once(shared, options.get("position_embeddings"), start)
                 )
@@ -143,6 +142,12 @@ def capture(
         normed=normed,
         **by_layer,
     )
+
+
+def added_between(left, entry) -> torch.Tensor | None:
+    """What a model adds to the residual stream between two layers; None if it adds nothing."""
+    between = entry - left
+    return between if bool((between != 0).any()) else None
 
 
 def told(options, length, start) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .capture import capture, kept_from, language_model, last_seen
+from .capture import added_between, capture, first_of, kept_from, language_model, last_seen
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -36,6 +36,32 @@ def same_angles(angles) -> torch.Tensor:
     return torch.tensor(all(bool(same_angles(part)) for part in parts))
 
 
+def changed(before, left, entry) -> float:
+    """How far `added_between` is from what it was ``before``, as a fraction of the stream."""
+    added = added_between(left, entry)
+    if before is None and added is None:
+        return 0.0
+    nothing = torch.zeros_like(entry)
+    change = (nothing if added is None else added) - (nothing if before is None else before)
+    return float(change.abs().max() / entry.abs().max())
+
+
+def handed_on(mask, given) -> bool:
+    """Whether a mask is None, or is or views one of the tensors that a layer was given."""
+    if mask is None:
+        return True
+    if isinstance(given, torch.Tensor):
+        if given.device == mask.device:
+            return given.untyped_storage().data_ptr() == mask.untyped_storage().data_ptr()
+        # A layer on another device gets a copy.
+        return given.shape == mask.shape and torch.equal(given.to(mask.device), mask)
+    if isinstance(given, dict):
+        given = given.values()
+    elif not isinstance(given, list | tuple):
+        return False
+    return any(handed_on(mask, part) for part in given)
+
+
 def probed(
     wrapped: TransformersModel, head_shape, inputs, most, softcap, differing, views, bare
 ) -> dict[str, Any]:
@@ -56,14 +82,21 @@ def probed(
         ``unembedded`` as ``lm_head`` of the final norm's output, capped by ``softcap`` (the given
         one or None, whichever fits); ``rewritten`` with each z written back; ``zeroed`` with z
         zeroed; and ``swept``, the difference between a sweep and whole forwards for zeroed heads.
-        ``moved``, ``alike``: see `moved`. ``o_proj``: the difference between ``o_proj`` of z and
-        the attention block's output, as a fraction of the latter. ``rounding``: see `rounding`; 0
-        in half precision.
+        ``moved``, ``alike``: see `moved`. ``remade``: the layers whose attention takes a mask that
+        the layer was not handed. ``added``: by how much zeroed z changes what the model adds
+        between layers, see `changed`. ``o_proj``: the difference between ``o_proj`` of z and the
+        attention block's output, as a fraction of the latter. ``rounding``: see `rounding`; 0 in
+        half precision.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
-        kept, widths, gaps = [], [], []
+        kept, widths, gaps, remade, between, left = [], [], [], [], [], None
         for layer in layers:
+            # nnsight wants a layer's source accessed before anything else of that layer.
+            attention = layer.self_attn.source.attention_interface_1
+            arguments, options = layer.inputs
+            between.append(None if left is None else added_between(left, arguments[0]))
+            remade.append(not handed_on(attention.inputs[0][4], [arguments, options]))
             z = layer.self_attn.o_proj.input
             kept.append(z.clone())
             widths.append(z.shape[-1])
@@ -72,7 +105,8 @@ def probed(
                 (layer.self_attn.o_proj(z) - returned).abs().max()
                 / returned.abs().max().clamp_min(1e-6)
             )
-        kept.save(), widths.save(), gaps.save()
+            left = first_of(layer.output)
+        kept.save(), widths.save(), gaps.save(), remade.save(), between.save()
         unembedded = (
             wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         )
@@ -88,14 +122,19 @@ def probed(
             layer.self_attn.o_proj.input = z
         rewritten = wrapped.output.logits[0, -1].float().save()
     with wrapped.trace(**inputs, logits_to_keep=1):
-        for layer, z in zip(layers, kept):
+        changes, left = [], None
+        for layer, z, before in zip(layers, kept, between):
+            stream = layer.inputs[0][0]
+            changes.append(0.0 if left is None else changed(before, left, stream))
             layer.self_attn.o_proj.input = torch.zeros_like(z)
+            left = first_of(layer.output)
+        changes.save()
         zeroed = wrapped.output.logits[0, -1].float().save()
     largest = plain.abs().max()
     places, alike = moved(wrapped, differing, views)
     likeliest = plain.softmax(-1).topk(min(most, len(plain)))
     ids = likeliest.indices.tolist()
-    fits = set(widths) == {head_shape[0] * head_shape[1]}
+    fits = set(widths) == {head_shape[0] * head_shape[1]} and not any(remade)
     swept, furthest = swept_heads(wrapped, head_shape, inputs, ids, softcap) if fits else (0.0, [])
     exact = kept[0].dtype == torch.float32
     return {
@@ -108,11 +147,13 @@ def probed(
         "softcap": softcap,
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
+        "added": max(changes),
         "moved": places,
         "alike": alike,
         "swept": swept,
         "furthest": furthest,
         "o_proj": max(float(gap) for gap in gaps),
+        "remade": [index for index, own in enumerate(remade) if own],
         "rounding": rounding(wrapped, inputs) if fits and exact else 0.0,
     }
 

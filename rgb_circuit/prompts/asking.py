@@ -74,7 +74,7 @@ def settle(model: Vlm, prompts: Iterable[str], progress: bool = True) -> None:
     for prompt in new:
         lengths.setdefault(len(ids[prompt]), []).append(prompt)
     with tqdm(
-        total=len(new), desc="how it answers", unit="question", delay=2, disable=not progress
+        total=len(new), desc="reading answer tokens", unit="question", delay=2, disable=not progress
     ) as bar:
         for length, alike in lengths.items():
             for batch in chunks(alike, pictures_at_once(model, length, length - 1)):

@@ -46,6 +46,11 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
 def check_model(model: "Vlm") -> None:
     """Raise InputError if a model cannot be run now, or was changed since it was wrapped; a model
     whose weights are elsewhere passes."""
+    if not hasattr(model, "as_wrapped"):
+        raise InputError(
+            f"model is a {type(model).__name__}; give what rgb.load or rgb.wrap returns, such as "
+            "rgb.load('toy')"
+        )
     if model.as_wrapped is None:
         return
     module, name = model.nnsight._module, model.name

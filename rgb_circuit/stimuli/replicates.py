@@ -330,7 +330,7 @@ def of_one_source(trials: Sequence[Trial]) -> str:
     elif thin and strata not in FEW_WORDS:
         sentences.append(
             f"{thin} of {strata} {kinds} have fewer than {ENOUGH} clusters, so "
-            "that what a head does for one of these is hardly told from chance"
+            "that effects on single ones can hardly be distinguished from chance"
         )
     return ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)
 

@@ -21,7 +21,7 @@ export function tellFacts(list, number) {
   }
   const words = data.writes.words ?? [];
   const most = words.reduce((best, one) => (Math.abs(one.effect[number]) > Math.abs(best.effect[number] ?? 0) ? one : best), words[0]);
-  if (most) facts.push([`logits of “${most.role}”, written by itself`, mean(measured(...ends(most, number)))]);
+  if (most) facts.push([`logits, direct effect on “${most.role}”`, mean(measured(...ends(most, number)))]);
   list.replaceChildren(...facts.map(([name, value]) => {
     const pair = made("div");
     pair.append(made("dt", name), made("dd", value));
@@ -88,7 +88,7 @@ export async function pngOf({ text, size }) {
 // Every number of a head: its effects, what it writes, and its predictions.
 export function rowsOf(number) {
   const rows = [["what", "word", "effect", "ci_low", "ci_high", "shown"]];
-  for (const map of data.maps) rows.push([restored(sweepOf(map)), map.role, ...ends(map, number), map.told[number] === "1" ? "told from zero" : ""]);
+  for (const map of data.maps) rows.push([restored(sweepOf(map)), map.role, ...ends(map, number), map.told[number] === "1" ? "differs from zero" : ""]);
   for (const word of data.writes.words ?? []) rows.push(["writes", word.role, ...ends(word, number), ""]);
   for (const one of data.predictions) rows.push([one.name, "", ...ends(one, number), { h: "holds", r: "refuted", u: "undecided" }[one.states[number]]]);
   return rows;
@@ -113,7 +113,7 @@ export async function copyLink(address, says) {
 export function numberIn(box, says) {
   const text = box.value.trim(), number = numberOf(text), unknown = Number.isNaN(number) && text !== "";
   box.setAttribute("aria-invalid", String(unknown));
-  says.textContent = unknown ? `No head ${text} here: they go from 0.0 to ${nameOf(data.layers * data.heads - 1)}.` : "";
+  says.textContent = unknown ? `There is no head ${text}: heads go from 0.0 to ${nameOf(data.layers * data.heads - 1)}.` : "";
   return number;
 }
 
@@ -124,7 +124,7 @@ function goTo(event) {
 
 export function connectCard() {
   $("explore-copy").onclick = () => copyLink(address(), $("explore-copied"));
-  if (FRAMED) Object.assign($("explore-copy"), { textContent: "copy view", title: "to be put behind the address of report.html" });
+  if (FRAMED) Object.assign($("explore-copy"), { textContent: "copy view", title: "append this to the address of report.html" });
   $("explore-svg").onclick = async () => download(`head-${state.head}.svg`, (await asSvg()).text, "image/svg+xml");
   $("explore-png").onclick = async () => download(`head-${state.head}.png`, await pngOf(await asSvg()));
   $("explore-csv").onclick = () => download(`head-${state.head}.csv`, csvOf(rowsOf(numberOf(state.head))), "text/csv");

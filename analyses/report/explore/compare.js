@@ -12,10 +12,10 @@ import { chooseHead } from "./panel.js";
 export async function tellCompare() {
   const { kept, head } = state, box = $("explore-compare");
   $("explore-keep").textContent = kept ? "stop comparing" : "compare";
-  $("explore-keep").title = kept ? "" : "keep this head, and choose another to stand beside it";
+  $("explore-keep").title = kept ? "" : "keep this head and choose another one to compare it with";
   box.hidden = !kept;
   if (!kept) return box.replaceChildren();
-  if (kept === head) return box.replaceChildren(made("p", `Head ${kept} is kept: choose another in the map, the list or the table, and it stands beside it.`, "quiet small"));
+  if (kept === head) return box.replaceChildren(made("p", `Head ${kept} is kept. Choose another head in the map, the list or the table to see both side by side.`, "quiet small"));
   const both = [kept, head], roles = both.flatMap((name) => verdictOf(numberOf(name)).open);
   // Show the same claims for both, so that they can be compared.
   const claims = new Set([...new Set(roles)].flatMap((role) => data.asked[role].flat()));
@@ -38,7 +38,7 @@ export async function cardOf(number, claims, called) {
   chips.append(...data.predictions.filter((one) => claims.has(one.name)).map((one) => {
     const [word, color, sign] = one.void ? ["not tested", "quiet", "–"] : STATES[one.states[number]];
     const instead = spared(one.name), chip = made("span", `${one.name} ${sign}`, `chip ${instead ? "quiet" : color}`);
-    chip.title = `${word}: ${one.says}${instead ? `; ${instead} holds in its place` : ""}`;
+    chip.title = `${word}: ${one.says}${instead ? `; ${instead} holds instead` : ""}`;
     return chip;
   }));
   const picture = await seenBy(number);

@@ -23,11 +23,11 @@ export function tellControls() {
     button.onclick = () => choose({ map: number });
     return button;
   }));
-  const gap = map.gap === null ? "There is no gap here, so fractions of it mean nothing; effects are in the tooltips." : `The gap here is ${signed(map.gap, decimals([map.gap])).replace("+", "")} logits.`;
-  const unit = data.fraction ? gap : "Not every picture is shown to change the model's answer, so some have no gap to be a fraction of, and colours are logits.";
+  const gap = map.gap === null ? "There is no gap here, so there are no fractions of it; the tooltips show effects in logits." : `The gap here is ${signed(map.gap, decimals([map.gap])).replace("+", "")} logits.`;
+  const unit = data.fraction ? gap : "Some pictures are not shown to change the model's answer and so have no gap; colours show logits.";
   const least = `${signed(leastOf(map), decimals([leastOf(map)])).replace("+", "")} logits`;
   const enough = map.gap >= data.least_gap ? `${100 * data.least}\u00a0% of the gap (${least})` : least;
-  $("explore-map-says").textContent = `${unit} Shown: ${data.n > 1 ? "told from zero (q ≤ 5\u00a0% over all heads)" : "more than rounding"}, and ${enough} or more.`;
+  $("explore-map-says").textContent = `${unit} Shown: ${data.n > 1 ? "significantly different from zero (q ≤ 5\u00a0% over all heads)" : "more than rounding"}, and ${enough} or more.`;
   $("explore-fade").checked = state.fade;
   $("explore-least").value = state.least;
   $("explore-least-says").textContent = data.fraction ? share(leastDrawn()) : leastDrawn().toPrecision(2);

@@ -42,11 +42,11 @@ export function drawPaths() {
   const rows = (data.paths.rows ?? []).filter((row) => row.sender === state.head || row.receiver === state.head);
   const shown = rows.map((row) => ({
     share: row.share,
-    other: row.sender !== state.head ? `from ${row.sender}` : row.receiver ? `through ${row.receiver}` : "through them all",
+    other: row.sender !== state.head ? `from ${row.sender}` : row.receiver ? `through ${row.receiver}` : "through all of them",
     says: `${share(row.share)}: ${measured(row.mediated_effect, row.ci_low, row.ci_high)} of ${signed(row.total_effect, 2)} logits`,
   }));
   $("explore-paths").hidden = !rows.length;
   $("explore-paths-none").textContent = rows.length ? "" : data.paths.why_not ? `Not measured: ${data.paths.why_not}.`
-    : `Not measured for this head: only from ${data.senders} to ${data.receivers}.`;
+    : `Not measured for this head; measured only from ${data.senders} to ${data.receivers}.`;
   return rows.length && isSeen("explore-paths") ? draw("paths", { paths: shown }, {}, { width: room("explore-paths") - 130, height: { step: 20 } }) : null;
 }

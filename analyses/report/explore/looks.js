@@ -59,10 +59,10 @@ export async function drawLooks(number) {
   const even = share(picture.chance), on = picture.on_tile?.[number];
   const most = cells.reduce((best, cell, index) => (tiles[index] > tiles[best] ? index : best), 0);
   $("explore-looks-says").textContent =
-    `${share(picture.on_picture[number])} of this head's attention is on the picture, where an even spread over all ${per} tokens would put ` +
+    `${share(picture.on_picture[number])} of this head's attention is on the picture, where uniform attention to all ${per} tokens would put ` +
     `${share(picture.image * picture.chance)}. ` +
-    (picture.on_view ? `The picture is shown in several views; drawn is the first, with ${share(picture.on_view[number])}. ` : "") +
-    (on === undefined || on === null ? `Most is on row ${cells[most].row}, column ${cells[most].column}.`
+    (picture.on_view ? `The model sees several views of the picture; the first is drawn here, with ${share(picture.on_view[number])} of the attention. ` : "") +
+    (on === undefined || on === null ? `The largest share is on row ${cells[most].row}, column ${cells[most].column}.`
       : `${share(on)} is on ${picture.tile ? data.place : `the place where the clean picture has ${data.place}`}: ` +
-        `${on < picture.chance ? "less than" : `${times(on / picture.chance)} times`} an even spread (${even} a token).`);
+        `${on < picture.chance ? "less than" : `${times(on / picture.chance)} times`} uniform attention (${even} per token).`);
 }

@@ -42,7 +42,7 @@ function rank(map) {
   const that = state.least ? " of that size" : "";
   $("explore-rank-says").textContent = numbers.length
     ? numbers.every((number) => shownOf(map, number)) ? "" : "?: not shown."
-    : state.fade ? `No head is shown to do anything${that} here.` : `No head does anything${that} here.`;
+    : state.fade ? `No head is shown to have an effect${that} here.` : `No head has an effect${that} here.`;
 }
 
 // Keep the lower end of a column in sight if it is taller than the window, without a scroll bar of its own.

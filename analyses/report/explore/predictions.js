@@ -24,7 +24,7 @@ export function verdictOf(number) {
   const held = (name) => `${all(name) ? "every prediction" : `${met(name)} of the ${data.asked[name].length} predictions`} of the role “${name}”`;
   const own = role.split(" + ").filter((name) => name in data.asked);
   const score = data.scores?.[number] ?? null;
-  let says = "Which role it has was not tested.";
+  let says = "Its role was not tested.";
   // A head with several roles has a score for each; the frame holds only one.
   if (own.length > 1) says = own.every(all) ? `It meets every prediction of these ${own.length} roles.` : `It meets ${own.map(held).join(" and ")}.`;
   else if (own.length) says = `It meets ${held(own[0])}, and restores ${measured(score, null, null, " %").replace("+", "")} of the gap (its score).`;
@@ -32,7 +32,7 @@ export function verdictOf(number) {
   else if (data.roles) {
     const best = Object.keys(data.asked).map((name) => [met(name) / data.asked[name].length, name]).sort((a, b) => b[0] - a[0])[0];
     const left = data.predictions.filter((one) => !one.void && one.states[number] === "u").length;
-    says = best[0] ? `It meets ${held(best[1])}, more of no other role.`
+    says = best[0] ? `It meets ${held(best[1])}, and no larger share of any other role’s.`
       : `It is shown to meet no prediction of a role${left ? `; ${left} ${left > 1 ? "are" : "is"} undecided` : ""}.`;
   }
   return {
@@ -75,8 +75,8 @@ function rowOf(one, number, own, instead) {
   const effect = made("td", one.void && three[0] === null ? one.void : measured(...three), "n"), part = measured(fraction, null, null, " %");
   if (fraction !== null && !["0", "≈ 0"].includes(part)) effect.append(made("span", ` (${part})`, "quiet"));
   const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
-  says.append(made("span", ` · ${one.expected}${decide ? `; would be decided by ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} ${data.observations}` : ""}`, "quiet"));
-  if (instead) says.append(made("span", ` · ${instead} holds in its place`, "quiet"));
+  says.append(made("span", ` · ${one.expected}${decide ? `; ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} ${data.observations} would decide it` : ""}`, "quiet"));
+  if (instead) says.append(made("span", ` · ${instead} holds instead`, "quiet"));
   row.append(effect, says);
   return row;
 }

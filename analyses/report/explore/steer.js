@@ -71,7 +71,7 @@ function buttons(id, choices) {
   }));
 }
 
-const biasText = (bias) => (bias === null ? "looks nowhere else" : `+${bias} there, −${bias} elsewhere`);
+const biasText = (bias) => (bias === null ? "looks only there" : `+${bias} there, −${bias} elsewhere`);
 
 export async function tellSteer() {
   const { why_not: why, trials } = data.steering;
@@ -85,7 +85,7 @@ export async function tellSteer() {
   buttons("steer-who", [
     { text: called(at, "found"), pressed: gaze.who === "found", title: members("found"), change: { who: "found" } },
     { text: `head ${state.head}`, pressed: gaze.who === "head", change: { who: "head" },
-      disabled: !own(look ? at.turned : at.scaled), title: own(at.turned) ? "" : "not turned alone in this run; rgb-circuit run --steer turns eight heads" },
+      disabled: !own(look ? at.turned : at.scaled), title: own(at.turned) ? "" : "not redirected alone in this run; rgb-circuit run --steer redirects eight heads" },
     ...(at.turned.some((one) => one.name === "random")
       ? [{ text: called(at, "random"), pressed: gaze.who === "random", title: members("random"), change: { who: "random" } }] : []),
   ]);
@@ -123,7 +123,7 @@ function veil(gaze) {
   const random = gaze.turned.some((one) => one.name === "random") && gaze.name !== "random";
   $("steer-says").textContent = gaze.edit !== "look" ? ""
     : gaze.turned.some((one) => one.name === gaze.name)
-      ? `Turned to each of the ${gaze.places} places, ${called(gaze, gaze.name)} change${many(gaze.name) ? "" : "s"} the answer at ${changed.some(Boolean) ? `${count(gaze.name)} (clear here)` : "none"}` +
+      ? `Redirected to each of the ${gaze.places} places, ${called(gaze, gaze.name)} change${many(gaze.name) ? "" : "s"} the answer at ${changed.some(Boolean) ? `${count(gaze.name)} (clear here)` : "none"}` +
         `${random ? `; ${called(gaze, "random")} of the same layer${many("random") ? "s" : ""} at ${count("random") || "none"}` : ""}.` : "";
 }
 
@@ -136,7 +136,7 @@ function words(at) {
     const role = at.roles[number], name = made("span", word, "word");
     if (role) name.append(made("span", ` ${role}`, "quiet"));
     tick.style.left = `${along(at.unedited[number])}%`;
-    tick.title = "as it is";
+    tick.title = "without an edit";
     track.append(made("b"), tick);
     row.append(name, track, made("span", "", "n"));
     return row;
@@ -156,10 +156,10 @@ export function answer() {
   const doing = look ? `looking at row ${row}, column ${column}` : gaze.edit === "off" ? "switched off" : "doubled";
   const says = $("steer-answer"), who = `With ${called(at, gaze.name)} ${doing}: `;
   if (!values) {
-    says.replaceChildren(made("span", `Head ${state.head} was not ${look ? "turned" : "changed"} alone in this run; rgb-circuit run --steer does so for eight heads.`));
+    says.replaceChildren(made("span", `Head ${state.head} was not ${look ? "redirected" : "changed"} alone in this run; rgb-circuit run --steer does this for eight heads.`));
     return;
   }
-  const best = at.words[likeliest(values)], aside = [`as it is: ${own}`];
+  const best = at.words[likeliest(values)], aside = [`without an edit: ${own}`];
   const random = gaze.name === "random" ? null : asked(gaze, "random", gaze.bias, place, gaze.edit);
   if (random) aside.push(`${called(at, "random")}: ${at.words[likeliest(random)]}`);
   says.replaceChildren(made("span", who), made("strong", best, best === own ? "" : "other"), made("span", ` (${aside.join("; ")})`, "quiet"));

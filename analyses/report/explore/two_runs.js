@@ -53,7 +53,7 @@ function tellDifferences() {
     row.append(made("th", one.panel), made("td", unit ? says : `${says} logits`, one.differs ? "n" : "n quiet"),
       made("td", one.differs ? `shown to differ (q ${one.q.toPrecision(2)})` : one.void ? `not tested: ${one.void}` : "not shown to differ", one.differs ? "no" : "quiet"));
   }
-  $("two-differences").replaceChildren(made("h4", "B less A, with 95 % intervals"), table);
+  $("two-differences").replaceChildren(made("h4", "B − A, with 95 % intervals"), table);
 }
 
 function tellPictures() {

@@ -6,7 +6,7 @@ from ..run import Needs, Run
 from ..section import Section, beside
 
 COUNTED = {
-    "flips": "trials that flip: right on the clean picture, and on those with another answer",
+    "flips": "trials that flip: right on the clean picture and on those with another answer",
     "group": "clusters that are right in all their trials",
 }
 
@@ -37,7 +37,7 @@ def _values(run: Run):
 SECTION = Section(
     order=21,
     link="Accuracy",
-    title="Does it look at the picture?",
+    title="Does the model use the picture?",
     needs=Needs(
         added={
             "accuracy": "by level right n share ci_low ci_high chance constant",

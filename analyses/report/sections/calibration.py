@@ -30,7 +30,7 @@ def _values(run: Run):
 SECTION = Section(
     order=100,
     link="Calibration",
-    title="Can the verdicts be believed?",
+    title="How often are such verdicts right?",
     needs=Needs(
         added={
             "calibration_summary": "reading role noise models true given right precision "

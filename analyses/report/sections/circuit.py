@@ -39,7 +39,7 @@ def _curve(run):
     figure = faithfulness_curve(frame, run.model).figure
     return dict(
         why_no_curve=None,
-        curve=svg(figure, "Faithfulness over the number of heads in the circuit"),
+        curve=svg(figure, "Faithfulness against the number of heads in the circuit"),
         areas=circuit.areas(frame).iloc[0],
         enough=enough,
         names=[str(Head(*head)) for head in within[["layer", "head"]].itertuples(index=False)],
@@ -55,7 +55,7 @@ FAITHFUL = "layer head size faithfulness ci_low ci_high random_mean random_low r
 SECTION = Section(
     order=80,
     link="Circuit",
-    title="How few heads are enough",
+    title="How many heads are enough",
     needs=Needs(
         optional=[
             {"circuit": f"test p_value random_sets decidable {FAITHFUL}"},

@@ -29,7 +29,7 @@ def _part(run, role):
     diagram = composition_diagram(pairs, together, run.model, role)
     figure = svg(
         diagram.figure,
-        f"Which share of each head's effect on the {role} logit runs through which "
+        f"The share of each head's effect on the {role} logit that is mediated by each "
         f"{receiver(run.task)}",
     )
     pairs = pairs[(pairs["role"] == role) & (pairs["share"].abs() >= LEAST_SHARE)]
@@ -56,7 +56,7 @@ MEDIATED = f"sender_layer sender_head role {EFFECTS}"
 SECTION = Section(
     order=70,
     link="Composition",
-    title="Who works through whom",
+    title="Which heads act through which",
     needs=Needs(
         optional=[
             {

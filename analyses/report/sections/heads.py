@@ -105,7 +105,7 @@ def _looking(run, index):
             rows.set_index(["layer", "head"])["picture"].map(lambda cells: float(cells[place]))
         )
     mean = pd.concat(attention).groupby(level=[0, 1]).mean().reindex(index)
-    return {f"looks at {run.task.place}": [_cell(value, True, "n") for value in mean]}
+    return {f"attention to {run.task.place}": [_cell(value, True, "n") for value in mean]}
 
 
 def _writing(run, index):
@@ -114,7 +114,7 @@ def _writing(run, index):
     frame = run.frames["direct_effects"]
     role = frame["role"].iloc[0]
     own = frame[frame["role"] == role].set_index(["layer", "head"])["direct_effect"].reindex(index)
-    return {f"writes {role} (logits)": [_cell(value, False, "n") for value in own]}
+    return {f"direct effect on {role} (logits)": [_cell(value, False, "n") for value in own]}
 
 
 def _cell(value, share, kind):
@@ -136,7 +136,7 @@ def _cell(value, share, kind):
 SECTION = Section(
     order=5,
     link="Every head",
-    title="Every head, to click",
+    title="Every head: interactive map",
     needs=Needs(
         {
             "patch_heads": "trial component source positions",

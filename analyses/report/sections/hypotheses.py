@@ -86,7 +86,7 @@ def _verdict(stands):
     if stands.heads:
         several = len(stands.heads) > 1
         names = ", ".join(name(dict(layer=layer, head=head)) for layer, head in stands.heads)
-        return f"Shown of {'these heads' if several else 'this head'}: {names}."
+        return f"Shown for {'these heads' if several else 'this head'}: {names}."
     return sentence(standing.none_is(stands))
 
 
@@ -138,7 +138,7 @@ def _rates(rates, hypothesis):
 SECTION = Section(
     order=38,
     link="Hypotheses",
-    title="What is claimed of heads, and of which it is shown",
+    title="Claims about heads, and which heads meet them",
     needs=Needs(
         optional=[
             {

@@ -80,7 +80,7 @@ def _values(run: Run):
         wrong=any(one["flips"] is False for one in all_items),
         left_out=says + _left_out(run, heads, ranked, looking, all_items),
         open=not run.task.is_game,
-        gist=f"{run.n}, to click",
+        gist=f"{run.n}, interactive",
     )
 
 
@@ -89,7 +89,7 @@ def _against(run, found):
     if run.task.is_game:
         return "the word’s logit"
     controls = any(run.task.controls(panel.target) for panel in found)
-    against = "the controls" if controls else "the best other one"
+    against = "the controls" if controls else "the best other answer"
     return f"the right answer’s logit against {against}"
 
 
@@ -115,9 +115,9 @@ def _shown(run, looking):
             picture |= {name: looking[key][name] for name in ("columns", "most", "on")}
         shown.setdefault(key[0], {})[key[1]] = picture | dict(look=order.get(key))
     if side is not None:
-        says.append(f"pictures are at most {side} pixels wide and high here")
+        says.append(f"pictures are shrunk to at most {side} pixels wide and high")
     if len(uris) < len(files):
-        says.append(f"the last {len(files) - len(uris)} of {len(files)} pictures")
+        says.append(f"the last {len(files) - len(uris)} of {len(files)} pictures are left out")
     if not run.shows_pictures:
         says.append("pictures were left out (--no-pictures)")
     return shown, uris, says
@@ -271,25 +271,27 @@ def _of_gap(effect, gap):
         return ""
     size = digits.written(gap, digits.decimals([gap]))
     if gap < LEAST_GAP:
-        return f"; there is next to nothing to restore, a gap of {size}".replace("-", "−")
+        return f"; there is almost nothing to restore, with a gap of {size}".replace("-", "−")
     return f", {percent(effect / gap)} of a gap of {size}"
 
 
 def _left_out(run, heads, ranked, looking, every):
     says = []
     if len(heads) < len(ranked):
-        says.append(f"effects of other than the {len(heads)} strongest heads: patch_heads.parquet")
+        says.append(
+            f"effects of heads other than the {len(heads)} strongest are in patch_heads.parquet"
+        )
     with_look = sum(
         any((item["name"], picture["condition"]) in looking for picture in item["pictures"])
         for item in every
     )
     if not with_look:
-        says.append(f"where heads look was not measured: {run.why_not('item_looks')}")
+        says.append(f"attention was not measured: {run.why_not('item_looks')}")
     elif with_look < len(every):
-        says.append(f"where heads look is here for {with_look} of {len(every)} items")
+        says.append(f"this page has attention for {with_look} of {len(every)} items")
     without = sum(not any("width" in picture for picture in item["pictures"]) for item in every)
     if without and run.shows_pictures:
-        says.append(f"{len(every) - without} of {len(every)} items have their pictures here")
+        says.append(f"this page has pictures for {len(every) - without} of {len(every)} items")
     return says
 
 

@@ -22,7 +22,7 @@ def _values(run: Run):
     return dict(
         figure=svg(
             knockout_lines(frame, run.model, role=role).figure,
-            "Effect of knocking attention out, by layer",
+            "Effect of knocking out attention, by layer",
         ),
         rows=largest.assign(rounding=largest["effect"].abs() <= least).to_dict("records"),
         role=role,
@@ -34,7 +34,7 @@ def _values(run: Run):
 SECTION = Section(
     order=92,
     link="Knockout",
-    title="Who must look where, and when",
+    title="Which positions must attend to which, by layer",
     needs=Needs(
         added={"knockout": "trial condition layer window queries keys role answer logit effect"}
     ),

@@ -12,14 +12,14 @@ def _values(run: Run):
     frame = run.observed("layers")
     role = run.role_of(frame)
     figure = layer_heatmaps(frame, run.model, role=role)
-    figure = on_dark(svg(figure, "What every layer restores, by position"))
+    figure = on_dark(svg(figure, "What each layer restores, by position"))
     return dict(figure=figure, component=frame["component"].iloc[0], role=role)
 
 
 SECTION = Section(
     order=91,
     link="Layers",
-    title="Where the answer lies, layer by layer",
+    title="Where the answer can be restored, layer by layer",
     needs=Needs(
         added={
             "layers": "trial source target component positions layer role answer effect "

@@ -20,7 +20,7 @@ def _values(run: Run):
 SECTION = Section(
     order=130,
     link="Limits",
-    title="What this does not say",
+    title="What these results do not show",
     needs=Needs(
         optional=[
             {"evidence": "layer head prediction restored_fraction n", "roles": "role"},

@@ -42,7 +42,7 @@ def _part(run, frame, role):
 SECTION = Section(
     order=71,
     link="Paths",
-    title="By what a head is told",
+    title="Direct paths: query, key or value",
     needs=Needs(
         added={"paths": f"into {' '.join(PAIR)} source target role effect ci_low ci_high n"},
         task=("mediated",),

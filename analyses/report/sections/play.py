@@ -59,7 +59,7 @@ def _split(pieces):
 SECTION = Section(
     order=20,
     link="Answers",
-    title="Does it {{ 'play the game' if run.task.is_game else 'answer right' }}?",
+    title="Does the model {{ 'play the game' if run.task.is_game else 'answer correctly' }}?",
     needs=Needs(
         {"play": "trial condition expected answer correct", "patch_heads": "trial"},
         optional=[{"answers": "answer piece whole"}],

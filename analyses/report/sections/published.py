@@ -20,7 +20,7 @@ def _values(run: Run):
     figures = []
     for panel in table["panel"]:
         ax = compare.scatter(frame, panel, ax=new_axes(4.2, 4))
-        figures.append(svg(ax.figure, f"This run's effects against the published ones, {panel}"))
+        figures.append(svg(ax.figure, f"This run's effects against the published effects, {panel}"))
     return dict(
         rows=table.to_dict("records"),
         figures=figures,
@@ -33,7 +33,7 @@ def _values(run: Run):
 SECTION = Section(
     order=110,
     link="Published",
-    title="Against the published heatmaps of LLaVA-1.5-7B",
+    title="Comparison with the published heatmaps of LLaVA-1.5-7B",
     needs=Needs({"patch_heads": "trial source target component positions layer head role effect"}),
     values=_values,
     fragment=beside(__file__),

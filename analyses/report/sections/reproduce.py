@@ -82,7 +82,7 @@ def _arguments(run):
 SECTION = Section(
     order=120,
     link="Reproduce",
-    title="How to get it again",
+    title="How to reproduce this run",
     needs=Needs({"play": "expected answer correct"}),
     values=_values,
     fragment=beside(__file__),

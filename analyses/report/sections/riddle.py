@@ -22,21 +22,21 @@ def _values(run: Run):
     if frame.empty:
         lacking = roles.no_gap(run.frames["evidence"], run.task)
         return dict(
-            why_not="no head passes P3a and P3b here, so there is no such head to "
+            why_not="no head passes P3a and P3b here, so there is nothing to "
             f"explain{lacking and f' ({lacking})'}"
         )
     heads = frame.drop_duplicates(["layer", "head"]).to_dict("records")
     ax = effect_forest(frame, run.model, group="verdict", most=len(heads))
     return dict(
         heads=[head | dict(name=name(head), where=_where(head["late"])) for head in heads],
-        figure=svg(ax.figure, "What the heads that pass P3 write, and by which route"),
+        figure=svg(ax.figure, "What the heads that pass P3 do, and by which route"),
     )
 
 
 def _where(late):
     if pd.isna(late):
         return "no head is shown to be an extractor"
-    return "no extractor in a later layer" if late else "an extractor comes later"
+    return "no extractor in a later layer" if late else "there is a later extractor"
 
 
 SECTION = Section(

@@ -33,9 +33,7 @@ def _values(run: Run):
     if named.empty:
         # No head has a score, for lack of a gap or of trials.
         why = roles.no_gap(evidence, task) or roles.refused(evidence, task)
-        return dict(
-            why_not=f"{why}. What restoring each head does all the same is in evidence.parquet"
-        )
+        return dict(why_not=f"{why}. The effects of restoring each head are in evidence.parquet")
     named = named.loc[named["score"].abs().sort_values(ascending=False, kind="stable").index]
     colors = table.set_index(["layer", "head"])["colors"]
     heads, drawn = [], []

@@ -5,7 +5,8 @@
 2. If both runs have a gap in the panel, effects are shares of each run's own gap, so that models
    with large and small logits are comparable; else logits. A share is a ratio of two means; its
    observations are those of the delta method, r + (effect − r · gap) / mean gap with r the share.
-3. The difference is B less A, trial by trial if the trials are the same, else of the means
+3. The difference is B less A, trial by trial for the trials that are in both
+   (`rgb_circuit.keeping.shared_trials`), else of the means
    (`rgb_circuit.statistics.differences`). It is shown if q ≤ 5 % over all heads and panels
    together, it exceeds rounding, and it is at least as large as an effect that counts
    (`rgb_circuit.calls.panels.least_effect` of both runs).
@@ -79,25 +80,28 @@ class _Sample:
 
 def compared(a: Run, b: Run) -> Compared:
     """Compare two runs that have the same heads and a panel in common."""
-    same_trials = shared_trials(a, b).same
+    overlap = shared_trials(a, b)
     sides = [{(one.name, one.target, one.role): one for one in items.panels(run)} for run in (a, b)]
     heads, rows = [], []
     for key in sides[0]:
         if key not in sides[1]:
             continue
         names = list(sides[0][key].effects.columns)
-        samples = [_sample(run, side[key], names) for run, side in zip((a, b), sides)]
-        shared = dict(zip(KEY, key)) | _about(samples, same_trials)
-        rows.append(shared | _agreement(samples, same_trials))
+        samples = [_sample(run, side[key], names, overlap) for run, side in zip((a, b), sides)]
+        shared = dict(zip(KEY, key)) | _about(samples, overlap.paired)
+        rows.append(shared | _agreement(samples, overlap.paired))
         heads.append(_differences((a, b), samples, names, shared))
     return Compared(_tested(pd.concat(heads, ignore_index=True)), pd.DataFrame(rows))
 
 
-def _sample(run, panel, names):
-    """A run's measurements in a panel, with the heads in this order."""
+def _sample(run, panel, names, overlap):
+    """A run's measurements in a panel, of the trials that are compared, with the heads in this
+    order."""
     trials = {trial["name"]: trial for trial in run.manifest["trials"]}
     # Sort by name: two runs may have the same trials in different orders.
     effects = panel.effects[names].dropna().sort_index()
+    if overlap.paired:
+        effects = effects[effects.index.astype(str).isin(overlap.names)]
     records = [trials[str(name)] for name in effects.index]
     words = np.array([trial["answers"][panel.role] for trial in records])
     replicates = Replicates.recorded(records, run.task)

@@ -96,14 +96,14 @@ def _other_heads(a, b):
     if shapes[0] != shapes[1]:
         sizes = " and ".join(f"{layers} layers × {heads} heads" for layers, heads in shapes)
         return (
-            f"The models have other shapes ({sizes}), so that a head of one is no head of the "
-            "other: only verdicts, answers and roles stand side by side."
+            f"The models have different shapes ({sizes}), so heads cannot be matched: only "
+            "verdicts, answers and roles are compared."
         )
     heads = [set(map(tuple, run.frames["panels"][["layer", "head"]].to_numpy())) for run in (a, b)]
     if heads[0] != heads[1]:
         return (
-            f"The runs restored other heads ({len(heads[0])} and {len(heads[1])}), so that they "
-            "are not compared head by head; run both with the same --heads, or with all."
+            f"The runs restored different heads ({len(heads[0])} and {len(heads[1])}), so they "
+            "are not compared head by head; run both with the same --heads, or with all heads."
         )
     return ""
 
@@ -177,18 +177,18 @@ def _text(found):
 def verdict(found: Two) -> str:
     """The differences, in a sentence."""
     if found.compared is None:
-        return f"{found.a.name} and {found.b.name} have no heads that can be matched one by one."
+        return f"The heads of {found.a.name} and {found.b.name} cannot be matched one by one."
     table = found.compared.heads
     n_heads = len(table[["layer", "head"]].drop_duplicates())
     if found.shared.same and not table["difference"].any():
         return f"Every effect of {n_heads:,} heads is the same in both runs."
     if table["p_value"].isna().all():
-        return f"Whether any of {n_heads:,} heads acts otherwise cannot be tested."
+        return f"Whether any of {n_heads:,} heads acts differently cannot be tested."
     names = _differing(table)
     if not names:
-        return f"None of {n_heads:,} heads is shown to act otherwise in B than in A."
+        return f"None of {n_heads:,} heads is shown to act differently in B than in A."
     verb = "is" if len(names) == 1 else "are"
-    acting = f"{len(names)} of {n_heads:,} heads {verb} shown to act otherwise in B than in A"
+    acting = f"{len(names)} of {n_heads:,} heads {verb} shown to act differently in B than in A"
     return f"{acting}: {_few(names)}."
 
 
@@ -214,11 +214,11 @@ def _more(found):
         against = [*dict.fromkeys(str(other.head) for other in others if other.refuted)]
         verb = "has" if len(names) == 1 else "have"
         ends = (
-            f"refuted in the other run of {_few(against)}"
+            f"refuted in the other run for {_few(against)}"
             if against
-            else "not refuted in the other run, which may be for want of trials"
+            else "not refuted in the other run, which may lack trials"
         )
-        sentences.append(f"{_few(names)} {verb} a role in one run alone; it is {ends}.")
+        sentences.append(f"{_few(names)} {verb} a role in one run only; that role is {ends}.")
     return " ".join(text for text in sentences if text)
 
 
@@ -235,7 +235,7 @@ def _open(table):
         unit_text = " of the gap" if unit == SHARE else ""
         largest.append(f"{size}{unit_text} ({Head(row['layer'], row['head'])}, “{row['panel']}”)")
     return (
-        "Not shown to differ is not equal: the intervals of the others reach up to "
+        "Not shown to differ does not mean equal: the intervals of the other heads reach up to "
         f"{' and '.join(largest)}."
     )
 
@@ -285,13 +285,13 @@ def _panels(found):
 def _agreement(row):
     """How far the effects of a panel agree over heads, in words."""
     if not np.isfinite(row["correlation"]):
-        return "no correlation, since all effects of a run are equal"
+        return "no correlation, since all effects of one run are equal"
     text = f"r {_between(row, 'correlation', 'ci_low', 'ci_high')}"
     if not np.isfinite(row["ceiling"]):
         return text
-    text += f", below a ceiling of {row['ceiling']:.2f} that noise leaves"
+    text += f", below a ceiling of {row['ceiling']:.2f} set by noise"
     if not np.isfinite(row["corrected"]):
-        return f"{text}; a run is not shown to be more than noise"
+        return f"{text}; in one run the effects are not shown to exceed noise"
     without = _between(row, "corrected", "corrected_low", "corrected_high")
     return f"{text}; without noise {without}"
 

@@ -56,7 +56,7 @@ def _verdict(run, head, role, named):
         return "shown", role
     hypotheses = {hypothesis.name: hypothesis for hypothesis in run.task.hypotheses}
     if role not in hypotheses:
-        return "untested", "not asked for in this run"
+        return "untested", "not tested in this run"
     rows = rows_of(run.frames["evidence"], head).drop_duplicates("prediction")
     rows = rows.set_index("prediction")
     states = rows["state"].where(rows["void"] == "", "void").to_dict()
@@ -70,9 +70,9 @@ def _verdict(run, head, role, named):
             left[state].append(" or ".join(slot))
     words = {"refuted": "refuted", "undecided": "undecided", "void": "could not be tested"}
     reasons = [f"{listed(names)} {words[state]}" for state, names in left.items() if names]
-    reasons += [f"{listed(against)} holds, which speaks against it"] if against else []
+    reasons += [f"{listed(against)} holds, which is evidence against it"] if against else []
     state = "refuted" if left["refuted"] or against else "undecided"
-    return state, f"not shown to be: {'; '.join(reasons) or 'undecided'}"
+    return state, f"not shown: {'; '.join(reasons) or 'undecided'}"
 
 
 def role_by_role(a: Run, b: Run) -> list[tuple[str, list[tuple[str, list[str]]]]]:
@@ -92,7 +92,7 @@ def role_by_role(a: Run, b: Run) -> list[tuple[str, list[tuple[str, list[str]]]]
 
 def _stands(run, one):
     if one is None:
-        why = run.why_not("roles") if "roles" not in run.frames else "not asked for in this run"
+        why = run.why_not("roles") if "roles" not in run.frames else "not tested in this run"
         return why, []
     if one.heads:
         return "", [str(Head(*head)) for head in one.heads]

@@ -62,7 +62,7 @@ def scatter(points: Sequence[Point], *, share: bool, names: tuple[str, str], say
     near = len(points) - len(far)
     body = _axes(low, high, across, up, share, names)
     if near:
-        tooltip = f"{near:,} head{'s' * (near > 1)} that do next to nothing in either run"
+        tooltip = f"{near:,} head{'s' * (near > 1)} with almost no effect in either run"
         body.append(
             f'<circle class="near" cx="{across(0):.1f}" cy="{up(0):.1f}" r="5">'
             f"<title>{tooltip}</title></circle>"

@@ -14,13 +14,13 @@ NAMES = {
     "dtype": "number format",
     "template": "conversation",
     "parameters": "parameters",
-    "answer_form": "answers are written",
-    "heads": "heads a layer",
-    "kv_heads": "key and value heads a layer",
-    "tile_px": "pixels a tile",
-    "picture_px": "pixels a picture",
-    "words": "words that are asked for",
-    "options.trials": "trials asked for",
+    "answer_form": "form of answers",
+    "heads": "heads per layer",
+    "kv_heads": "key-value heads per layer",
+    "tile_px": "pixels per tile",
+    "picture_px": "pixels per picture",
+    "words": "answer words",
+    "options.trials": "trials requested",
     "versions.rgb_circuit": "version of rgb_circuit",
 } | dict.fromkeys(
     ("started", "finished", "options.dtype", "options.device", "options.name",
@@ -86,7 +86,7 @@ def _trials(a, b):
         rows.append(("trials", f"{a.n}{both}", f"{b.n}{both}"))
     questions = [_question(run.manifest) for run in (a, b)]
     if questions[0] != questions[1]:
-        rows.append(("first question, as it is asked", *questions))
+        rows.append(("first prompt", *questions))
     return rows
 
 
