@@ -118,7 +118,7 @@ def test_runs_are_read_and_compared_as_the_page_of_the_report_says(run_of, tmp_p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(run_of("planted")[0])
     said = re.search(r"`rgb-circuit (run --seed 1 --out again)`", REPORT.read_text()).group(1)
-    assert main([*said.split(), "--model", "planted", "--trials", "8", "--quiet"]) == 0
+    assert main([*said.split(), "--model", "planted", "--trials", "12", "--quiet"]) == 0
     names = {}
     for block in python_of(REPORT):
         exec(compile(block, str(REPORT), "exec"), names)
