@@ -756,7 +756,7 @@ def test_a_page_is_written_again_in_the_words_of_the_manifests_task(renamed):
     assert "4 readers (" in page.sections[""] and "color extractor" not in page.sections[""]
     assert "A reader reads what is mine." in page.sections["roles"]
     assert "; my tile is outlined" in page.sections["pictures"]
-    assert "looks at my tile" in page.sections["heads"]
+    assert "attention to my tile" in page.sections["heads"]
     assert ["task", "my game"] in page.rows("reproduce")
     # Of what other heads do, that section has words that were left as they were.
     del page.sections["roles"]
