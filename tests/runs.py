@@ -14,6 +14,7 @@ from analyses import report, study
 from analyses.command import main
 from analyses.report import page
 from analyses.study import closer_look
+from rgb_circuit.errors import NotApplicable
 from rgb_circuit.files.results import write_bytes
 
 # Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy none,
@@ -39,16 +40,41 @@ def printed(folder: Path) -> str:
     return _said(folder).read_text()
 
 
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make runs draw empty figures and an empty page, since real ones take a third as long as all
-    the rest; both are still written like any other file."""
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs draw empty figures beside their page; they are still written like any other
+    file."""
     monkeypatch.setattr(
         study, "panel_heatmaps", lambda *given, **options: plt.figure(figsize=(1, 1))
     )
     monkeypatch.setattr(
         study, "effect_forest", lambda *given, **options: plt.figure(figsize=(1, 1)).add_subplot()
     )
+
+
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs draw empty figures and an empty page, since real ones take a third as long as all
+    the rest; both are still written like any other file."""
+    without_figures(monkeypatch)
     monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
+
+
+def without_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs measure no more than how the model plays, every head and the roles, which is what
+    they print, and keep the pictures."""
+
+    def nothing(*given):
+        raise NotApplicable("not asked for")
+        yield
+
+    def shown(*given):
+        return {
+            name: steps if name == "stimuli" else nothing() for name, steps in every(*given).items()
+        }
+
+    every = closer_look.steps
+    monkeypatch.setattr(closer_look, "of_trials", lambda *given: {})
+    monkeypatch.setattr(closer_look, "steps", shown)
+    monkeypatch.setattr(closer_look, "curve", nothing)
 
 
 def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -58,19 +84,6 @@ def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(
         page, "known_sections", lambda: {name: known[name] for name in known if name in names}
     )
-
-
-def verdicts_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make runs stop at the role table: the closer look at what they found takes as long as all
-    before it."""
-
-    def nothing(*given):
-        return
-        yield
-
-    monkeypatch.setattr(closer_look, "of_trials", lambda *given: {})
-    monkeypatch.setattr(closer_look, "steps", lambda *given: {})
-    monkeypatch.setattr(closer_look, "curve", nothing)
 
 
 def _said(folder: Path) -> Path:

@@ -220,7 +220,7 @@ def test_the_command_says_a_sentence_per_list_and_goes_on_where_it_stopped(tmp_p
     assert main(command) == 0
     said = capsys.readouterr().out
     assert (
-        "readers: Restoring its 2 heads at [end] gives back 67 %" in said
+        "readers: Restoring its 2 heads at [end] restores 67 %" in said
         and "causal (3.0, 3.2)" in said
     )
     page = (out / "audit.html").read_text()

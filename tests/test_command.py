@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from runs import TWO_TRIALS, printed, sections, verdicts_only
+from runs import TWO_TRIALS, printed, sections, without_closer_look
 
 import rgb_circuit as rgb
 from analyses import calibrate, roles
@@ -65,7 +65,7 @@ def test_a_folder_holds_one_run(two_trials_run, tmp_path):
 
 def test_trials_with_a_wrong_answer_are_left_out_on_request(tmp_path, capsys, monkeypatch):
     sections(monkeypatch, "play", "reproduce")
-    verdicts_only(monkeypatch)
+    without_closer_look(monkeypatch)
     made = str(save(*planted(grid=4, decoys=(), noise=0.1)[:2], tmp_path / "model"))
     out = tmp_path / "results"
     assert (

@@ -66,13 +66,15 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory):
-    """Name of a model → the folder of its default run, without figures, and what that printed."""
+    """Name of a model → the folder of its default run, without figures and what they would show
+    beside the roles, and what that printed."""
 
     @cache
     def run(model):
         folder, said = tmp_path_factory.mktemp(model), io.StringIO()
         with redirect_stdout(said), pytest.MonkeyPatch.context() as patched:
             runs.undrawn(patched)
+            runs.without_closer_look(patched)
             assert main(["run", "--model", model, "--out", str(folder)]) == 0
         return folder, said.getvalue()
 
@@ -112,6 +114,7 @@ def test_the_roles_and_effects_of_the_readme_are_those_that_are_found(run_of):
 
 def test_runs_are_read_and_compared_as_the_page_of_the_report_says(run_of, tmp_path, monkeypatch):
     runs.undrawn(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results").symlink_to(run_of("planted")[0])
     said = re.search(r"`rgb-circuit (run --seed 1 --out again)`", REPORT.read_text()).group(1)

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import runs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -155,13 +156,10 @@ FIGURES = {
     ),
 }
 SHAPES = {
-    "one layer": dict(layers=1, heads=3),
-    "one head": dict(layers=3, heads=1),
+    "one layer, no gap": dict(layers=1, heads=3, gap=0.0),
+    "one head in each layer, zeros": dict(layers=3, heads=1, size=0.0),
     "a single head": dict(layers=1, heads=1),
-    "64 heads": dict(layers=1, heads=64),
-    "one trial": dict(trials=1),
-    "zeros": dict(size=0.0),
-    "no gap": dict(gap=0.0),
+    "64 heads, one trial": dict(layers=1, heads=64, trials=1),
     "missing": dict(size=np.nan, trials=1),
 }
 
@@ -259,8 +257,11 @@ RUNS = {
 
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.filterwarnings("ignore:trial .* has the same picture in")
-def test_a_run_of_ones_own_pictures_ends_in_its_report(name, tmp_path):
+def test_a_run_of_ones_own_pictures_ends_in_its_report(name, tmp_path, monkeypatch):
     shape, pictures, words, trials = RUNS[name]
+    if "odd names" not in name:
+        # Shapes and numbers are those of its figures; names stand everywhere.
+        runs.sections(monkeypatch, "panels", "circuit", "reproduce")
     model = str(save(*random_llava(**shape), tmp_path / "model"))
     own = trials_file(tmp_path, pictures, words, trials, same=name == "nothing to restore")
     out = tmp_path / "run"
@@ -275,6 +276,7 @@ def test_a_run_of_ones_own_pictures_ends_in_its_report(name, tmp_path):
 
 
 def test_what_cannot_be_drawn_is_said_and_all_else_is_there(tmp_path, monkeypatch, capsys):
+    runs.sections(monkeypatch, "heads", "panels")
     model = str(save(*random_llava(layers=1, heads=2, kv_heads=2), tmp_path / "model"))
     own, out = trials_file(tmp_path, 1, ["a", "b"], 2), tmp_path / "run"
 

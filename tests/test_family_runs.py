@@ -184,7 +184,7 @@ def test_tokens_are_laid_over_in_the_shape_of_the_picture(saved):
 
 def test_the_published_stimulus_is_drawn_for_any_model_with_its_grid(tmp_path, monkeypatch):
     runs.sections(monkeypatch)
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     module, processor = random_llava(layers=2, grid=24)
     processor.chat_template = families.HUMAN_CHAT
     folder = str(save(module, processor, tmp_path / "model"))

@@ -384,19 +384,19 @@ def test_what_goes_into_one_forward_does_not_change_with_the_memory_that_is_free
     assert sizes == [3, 3, 3]
 
 
-def test_killed_at_ten_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
+def test_killed_at_six_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tmp_path):
     root = Path(__file__).parents[1]
     process = subprocess.run(
-        [sys.executable, root / "tests" / "killing.py", tmp_path, "10", "0"],
+        [sys.executable, root / "tests" / "killing.py", tmp_path, "6", "0"],
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "no"},
         capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
-    assert len(found["progress"]) == 10 and found["repeated"] == 0
+    assert len(found["progress"]) == 6 and found["repeated"] == 0
     # Killed before, while and after trials are measured; parts come a trial at a time.
-    assert len(set(found["progress"])) > 5 and min(found["progress"]) < 0.5 < max(found["progress"])
+    assert len(set(found["progress"])) > 3 and min(found["progress"]) < 0.5 < max(found["progress"])
     undisturbed = content(tmp_path / "undisturbed")
     assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
     assert len([name for name in undisturbed if name.startswith("parts/steered-")]) == 3
@@ -668,7 +668,7 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
 def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(
     reason, tmp_path, undrawn, monkeypatch, capsys
 ):
-    command = ["run", "--trials", "4", "--out", str(tmp_path)]
+    command = ["run", "--trials", "2", "--out", str(tmp_path)]
     replace, left = os.replace, [7]
 
     def failing(source, target):

@@ -90,7 +90,7 @@ def false(tmp_path_factory):
     """The same with the false hypothesis."""
     with pytest.MonkeyPatch.context() as patched:
         runs.sections(patched, "hypotheses", "roles")
-        runs.verdicts_only(patched)
+        runs.without_closer_look(patched)
         return ran(
             tmp_path_factory.mktemp("false"), str(EXAMPLES / "pointer.toml"), "--trials", "16"
         )
@@ -151,7 +151,7 @@ def test_an_edit_after_looking_is_said_to_be_exploratory_and_new_trials_are_not(
     true, tmp_path, monkeypatch
 ):
     runs.sections(monkeypatch, "hypotheses")
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     shutil.copytree(true[0], tmp_path / "looked")
     mine = str(EXAMPLES / "pointer.toml")
     # The first of those trials.
@@ -183,7 +183,7 @@ def test_the_games_roles_as_a_users_file_give_the_same_to_the_last_bit(
     tmp_path, planted_run, monkeypatch
 ):
     runs.undrawn(monkeypatch)
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     table = GAME.plain()
     file = written(tmp_path, to_toml({name: table[name] for name in ("predictions", "hypotheses")}))
     mine, _ = ran(tmp_path / "out", file, *runs.PLANTED[2:], "--quiet")
@@ -224,7 +224,7 @@ def test_a_file_may_go_through_heads_of_the_tasks_own_hypotheses(tmp_path):
 
 def test_pictures_in_a_file_are_asked_about_hypotheses_in_another(tmp_path, planted, monkeypatch):
     runs.undrawn(monkeypatch)
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(

@@ -109,7 +109,7 @@ R2 = "right not up: pattern clean -> exchanged"
 def test_a_strangers_hypothesis_of_two_answers_finds_the_heads_that_read(tmp_path, monkeypatch):
     """Without a word that no picture shows, a word is read against the other answer."""
     runs.sections(monkeypatch, "hypotheses")
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     (tmp_path / "pairs.toml").write_text(READER)
     model = rgb.load("planted")
     with open(tmp_path / "pairs.csv", "w", newline="") as file:

@@ -96,7 +96,7 @@ def test_the_command_prints_the_roles_of_the_positions_that_it_restores(
     tmp_path, capsys, monkeypatch
 ):
     runs.undrawn(monkeypatch)
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     folder = save(*planted(**EARLY)[:2], tmp_path / "model")
     command = ["run", "--model", str(folder), "--trials", "16", "--positions", "text"]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0

@@ -22,7 +22,7 @@ def run(tmp_path_factory):
     command = ["run", "--model", str(home / "model"), "--trials", "published", "--positions", "all"]
     with pytest.MonkeyPatch.context() as patched:
         runs.sections(patched, "play")
-        runs.verdicts_only(patched)
+        runs.without_closer_look(patched)
         assert main([*command, "--out", str(home / "run")]) == 0
     return home / "run"
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import runs
+from markupsafe import escape
 from PIL import Image
 
 import rgb_circuit as rgb
@@ -366,9 +367,17 @@ def test_the_report_follows_its_frames(copy, monkeypatch):
         assert shown not in before[section] and shown in after[section], (name, column)
 
 
-def test_figures_and_attention_follow_their_frames(copy):
+def test_figures_and_attention_follow_their_frames(copy, monkeypatch):
+    # What has its numbers from attention, the curve, and what is drawn beside them.
+    of_interest = ("pictures", "attention", "composition", "circuit")
+    runs.sections(monkeypatch, *of_interest)
+
     def figures():
-        text = unscripted(copy)
+        text = "".join(
+            part
+            for part in unscripted(copy).split("<section id=")
+            if part.startswith(tuple(f'"{name}"' for name in of_interest))
+        )
         # The drawing of the circuit says how much of their attention heads put on the place.
         return re.findall(r'<svg (?!class="circuit").*?</svg>', text, re.DOTALL), re.findall(
             r'src="(data:[^"]*)"', text
@@ -490,13 +499,23 @@ def test_photographs_are_small_and_plain_pictures_exact(own, planted):
     assert "jpeg" in kinds[0] and set(kinds[1]) == {"png"}
 
 
-def test_the_name_of_a_model_is_shown_and_not_run(copy):
-    text = (copy / "manifest.json").read_text()
-    (copy / "manifest.json").write_text(
-        text.replace('"model": "planted"', '"model": "<b>$mine$</b>"')
-    )
-    report.write(copy)
-    text = unscripted(copy)
+@pytest.fixture(scope="module")
+def renamed(planted, tmp_path_factory):
+    """The planted run of a model whose name is not a harmless one, and of a task in other words."""
+    folder = shutil.copytree(planted, tmp_path_factory.mktemp("renamed"), dirs_exist_ok=True)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    task, manifest["model"] = manifest["task"], "<b>$mine$</b>"
+    for about in task["conditions"].values():
+        about["says"] = "what is mine"
+    task |= dict(name="mine", says="my game", asks="see what is mine", place="my tile")
+    task["hypotheses"]["color extractor"] |= dict(plural="readers", says="reads what is mine")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    report.write(folder)
+    return folder
+
+
+def test_the_name_of_a_model_is_shown_and_not_run(renamed):
+    text = unscripted(renamed)
     assert "<b>" not in text and "&lt;b&gt;$mine$&lt;/b&gt;" in text
     assert "--model &#39;&lt;b&gt;$mine$&lt;/b&gt;&#39;" in text
 
@@ -588,7 +607,7 @@ def test_a_run_of_the_published_geometry_is_compared(copy, monkeypatch):
 
 
 def test_the_command_is_one_that_gives_the_run_again(tmp_path, monkeypatch):
-    runs.sections(monkeypatch, "reproduce")
+    runs.undrawn(monkeypatch)
     folder = run(
         tmp_path / "run",
         "--model",
@@ -600,8 +619,9 @@ def test_the_command_is_one_that_gives_the_run_again(tmp_path, monkeypatch):
         "--positions",
         "5,-1",
     )
+    known = a_run.read(folder, [known_sections()["reproduce"].needs])
     (command,) = re.findall(
-        r"<pre>rgb-circuit (run .*)</pre>", (folder / "report.html").read_text()
+        r"<pre>rgb-circuit (run .*)</pre>", filled(known_sections()["reproduce"], known)["body"]
     )
     assert command == "run --model planted --positions 5,-1 --trials 2 --seed 5"
 
@@ -656,6 +676,8 @@ def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
     (tmp_path / "added").mkdir()
     (tmp_path / "added" / "words.py").write_text(NEW)
     monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path / "added")])
+    others = ["pictures", "play", "items", "composition", "limits"]
+    runs.sections(monkeypatch, "words", *others)
     with pytest.raises(rgb.InputError, match="holds no words.parquet"):
         report.write(copy)
     pd.DataFrame({"said": ["red"]}).to_parquet(copy / "words.parquet")
@@ -665,13 +687,13 @@ def test_a_section_is_added_by_adding_its_file(copy, tmp_path, monkeypatch):
     report.write(copy)
     monkeypatch.delitem(sys.modules, f"{sections.__name__}.words")
     after = read(copy).sections
-    assert list(after)[1:] == [*GAME[:4], "words", *GAME[4:]]
+    assert list(after)[1:] == [*others[:3], "words", *others[3:]]
     words = " & ".join(sorted(set(pd.read_parquet(copy / "play.parquet")["answer"])))
     said = f"What planted said\nOnly {words}, 50\N{NO-BREAK SPACE}%."
     assert after.pop("words").strip() == said
     assert '<a href="#words">Words</a>' in (copy / "report.html").read_text()
     # But for the navigation in the head of the page, the rest is as it was.
-    assert all(after[name] == before[name] for name in GAME)
+    assert all(after[name] == before[name] for name in others)
 
 
 def test_a_section_is_on_the_page_where_the_task_has_what_it_needs(
@@ -726,22 +748,15 @@ def test_settings_are_written_as_a_person_would(planted):
     assert shlex.split(written.replace("\\\n", ""))[:3] == ["--model", "planted", "--name"]
 
 
-def test_a_page_is_written_again_in_the_words_of_the_manifests_task(copy):
+def test_a_page_is_written_again_in_the_words_of_the_manifests_task(renamed):
     """No model, no task that ships and no task file is asked."""
-    manifest = json.loads((copy / "manifest.json").read_text())
-    task = manifest["task"]
-    for about in task["conditions"].values():
-        about["says"] = "what is mine"
-    task |= dict(name="mine", says="my game", asks="see what is mine", place="my tile")
-    task["hypotheses"]["color extractor"] |= dict(plural="readers", says="reads what is mine")
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    report.write(copy)
-    page = read(copy)
-    assert "Which attention heads of planted see what is mine?" in page.sections[""]
+    page = read(renamed)
+    # Of a name with a slash the last part is said.
+    assert "Which attention heads of b> see what is mine?" in page.sections[""]
     assert "4 readers (" in page.sections[""] and "color extractor" not in page.sections[""]
     assert "A reader reads what is mine." in page.sections["roles"]
     assert "; my tile is outlined" in page.sections["pictures"]
-    assert "looks at my tile" in page.sections["heads"]
+    assert "attention to my tile" in page.sections["heads"]
     assert ["task", "my game"] in page.rows("reproduce")
     # Of what other heads do, that section has words that were left as they were.
     del page.sections["roles"]
@@ -795,27 +810,37 @@ def only(run, needs):
     )
 
 
-def test_a_section_is_made_of_the_frames_and_columns_that_it_names(whole, toy, own, published):
+def written(section):
+    """A section below its headline, as it stands in a page."""
+    gist = f' <span class="gist">{escape(section["gist"])}</span>' if section["gist"] else ""
+    return f"<h2>{section['title']}</h2>{gist}</summary>\n{section['body']}"
+
+
+def test_a_section_is_made_of_the_frames_and_columns_that_it_names(
+    planted, whole, toy, own, published
+):
     known, measured = known_sections(), set()
     for folder in (whole, toy, own, published):
         run = a_run.read(folder, [head.NEEDS, *(section.needs for section in known.values())])
         assert head.values(only(run, head.NEEDS)) == head.values(run)
+        page = ((planted if folder == whole else folder) / "report.html").read_text()
         with matplotlib.rc_context(SETTINGS):
             for name, section in known.items():
-                # The other frames are those of the planted run.
-                if folder == published and not {"patch_heads", "panels"} & set(
-                    named(section.needs)
-                ):
+                # The rest is as in the planted run.
+                if folder == published and name != "published":
                     continue
-                less = only(run, section.needs)
-                shown = filled(section, run)
-                assert filled(section, less) == shown, name
-                if shown and not shown["why_not"]:
+                less = filled(section, only(run, section.needs))
+                # A page was made of the whole run.
+                if not (less and less["body"] and written(less) in page):
+                    assert less == filled(section, run), name
+                if less and not less["why_not"]:
                     measured.add(name)
     assert measured == set(known)
 
 
-def test_a_frame_that_lacks_columns_that_a_section_names_is_refused_in_a_sentence(whole, tmp_path):
+def test_a_frame_that_lacks_columns_that_a_section_names_is_refused_in_a_sentence(
+    whole, tmp_path, monkeypatch
+):
     copy = shutil.copytree(whole, tmp_path / "copy")
     asking = {"the page": a_run.NEEDS, "its head": head.NEEDS}
     asking |= {name: section.needs for name, section in known_sections().items()}
@@ -834,6 +859,8 @@ def test_a_frame_that_lacks_columns_that_a_section_names_is_refused_in_a_sentenc
             frame.to_parquet(path)
             refused += 1
     assert refused > 20
+    # With all of them back nothing is refused; that is found out before anything is drawn.
+    monkeypatch.setattr("analyses.report.page.filled", lambda section, run: None)
     report.write(copy)
 
 
@@ -937,16 +964,19 @@ def test_a_large_model_is_asked_about_its_question_at_the_end_only(monkeypatch):
     assert set(found["task_reading"]["prediction"]) == {task_reading.PREDICTIONS["end"]}
 
 
-def test_a_page_without_pictures_holds_none_and_says_so(toy_run, tmp_path):
-    folder = shutil.copytree(toy_run, tmp_path / "run")
+def test_a_page_without_pictures_holds_none_and_says_so(two_trials_run, tmp_path, monkeypatch):
+    folder = shutil.copytree(two_trials_run, tmp_path / "run")
+    parts = (folder / "report.html").read_text().split('<section id="')[1:]
+    runs.sections(monkeypatch, *(part.split('"')[0] for part in parts if "data:image" in part))
+    runs.without_figures(monkeypatch)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert main(["run", *runs.TOY, "--no-pictures", "--out", str(folder)]) == 0
+    assert main(["run", *runs.TWO_TRIALS, "--no-pictures", "--out", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     assert "Pictures were left out of this page" in page
     # A plain canvas has no tile to be outlined.
     shown = pd.read_parquet(folder / "stimuli.parquet").set_index("condition")["png"]["erased"]
     first = embedded.data_uri(Image.open(io.BytesIO(shown.iloc[0])).convert("RGB"))
-    assert first in (toy_run / "report.html").read_text() and first not in page
-    assert main(["run", *runs.TOY, "--out", str(folder)]) == 0
+    assert first in (two_trials_run / "report.html").read_text() and first not in page
+    assert main(["run", *runs.TWO_TRIALS, "--out", str(folder)]) == 0
     assert json.loads((folder / "manifest.json").read_text())["options"] == manifest["options"]
     assert first in (folder / "report.html").read_text()

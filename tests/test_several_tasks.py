@@ -116,7 +116,7 @@ def test_one_task_is_asked_in_several_ways(tmp_path, monkeypatch):
     """Each as a run with --fix asks it, on the same pictures; what a word says goes before what
     --fix says of all."""
     runs.undrawn(monkeypatch)
-    runs.verdicts_only(monkeypatch)
+    runs.without_closer_look(monkeypatch)
     heads = ("--task", "counting:template=plain", "--task", "counting", "--fix", "template=short")
     folder = tmp_path / "both"
     assert run(folder, *heads, "--quiet") == 0

@@ -52,6 +52,12 @@ def weaker(planted_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def written(planted_run, weaker, tmp_path_factory):
+    """The page over the planted run and the weaker one."""
+    return write(planted_run, weaker, tmp_path_factory.mktemp("written") / "page.html")
+
+
+@pytest.fixture(scope="module")
 def others(planted_run, planted, tmp_path_factory):
     """The planted run, with effects on trials of another seed; they have the names and tiles of its
     own, whose pictures and attention are in its other frames."""
@@ -261,8 +267,8 @@ def test_a_fault_of_the_page_leaves_the_tables_and_is_a_sentence(
     assert there == {"compare_runs.parquet", "compare_heads.parquet"}
 
 
-def test_every_id_of_the_page_is_there_once(planted_run, weaker, tmp_path):
-    text = write(planted_run, weaker, tmp_path / "page.html").page.read_text()
+def test_every_id_of_the_page_is_there_once(written):
+    text = written.page.read_text()
     text = re.sub(r"<script.*?</script>", "", text, flags=re.S)
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert {"a-tip", "b-tip"} <= set(ids) and len(ids) == len(set(ids))
@@ -358,10 +364,9 @@ def test_what_the_command_refuses(planted_run, toy_run, tmp_path, capsys):
     assert "The models have different shapes" in capsys.readouterr().out
 
 
-def test_a_click_on_a_head_shows_it_in_both_runs(planted_run, weaker, tmp_path):
-    found = write(planted_run, weaker, tmp_path / "page.html")
+def test_a_click_on_a_head_shows_it_in_both_runs(written):
     with browser.browser() as chromium:
-        shown = browser.opened(chromium, found.page)
+        shown = browser.opened(chromium, written.page)
         cards = shown.locator("#explore-compare .card")
         # First the head that differs most.
         cards.nth(1).wait_for()
@@ -384,8 +389,8 @@ def test_a_click_on_a_head_shows_it_in_both_runs(planted_run, weaker, tmp_path):
         with shown.expect_download() as file:
             shown.locator("#two-csv").click()
         rows = list(csv.reader(file.value.path().read_text().splitlines()))
-        assert {row[0] for row in rows[1:]} == {*found.names, "B less A"}
-        again = browser.opened(chromium, found.page, re.sub(r"^[^#]*", "", shown.url))
+        assert {row[0] for row in rows[1:]} == {*written.names, "B less A"}
+        again = browser.opened(chromium, written.page, re.sub(r"^[^#]*", "", shown.url))
         again.locator("#two-cards[data-shows^='#head=2.1']").wait_for()
         for one in (shown, again):
             assert not one.errors and all(
@@ -393,9 +398,9 @@ def test_a_click_on_a_head_shows_it_in_both_runs(planted_run, weaker, tmp_path):
             )
 
 
-def test_a_notebook_shows_the_page(planted_run, tmp_path):
+def test_a_notebook_shows_the_page(planted_run, written):
     assert two_runs(planted_run, planted_run)._repr_html_() is None
-    assert "<iframe" in write(planted_run, planted_run, tmp_path / "page.html")._repr_html_()
+    assert "<iframe" in written._repr_html_()
 
 
 @pytest.mark.parametrize("size", [6e-5, 0.012, 24.0])
@@ -411,4 +416,4 @@ def test_numbers_on_axes_are_short_and_told_apart(size):
 def test_rounding_is_not_drawn_as_an_effect(share):
     point = Point("3.0", (4e-11,) * 3, (-4e-11,) * 3, False, "")
     drawn = scatter([point], share=share, names=("A", "B"), says="both")
-    assert "#head=3.0" not in drawn and "1 head that" in drawn
+    assert "#head=3.0" not in drawn and "1 head with" in drawn
