@@ -491,6 +491,6 @@ def test_transposed_places_are_told_of_at_load_and_give_other_numbers(name, monk
     monkeypatch.setattr(Layout, "places", transposed)
     assert np.abs(subject.swept("z", "tile") - wanted).max() > 10 * subject.close
     with pytest.warns(
-        UserWarning, match="changed tiles .* change another image token of .* more than their own"
+        UserWarning, match="changed tiles change another image token of .* more than their own"
     ):
         subject.wrapped()
