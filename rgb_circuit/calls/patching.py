@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from math import inf
 from typing import ClassVar, Self
 
@@ -111,6 +111,11 @@ class Patched(OfPictures):
                 [*(source for source in sources if source not in ARTIFICIAL), self.target]
             )
         )
+
+    @cached_property
+    def described(self) -> list[tuple[str, str, str]]:
+        """Per variant its source, component and positions; "mixed" if its edits differ in one."""
+        return [_described(edits) for edits in self.edits]
 
     def prepare(self, model: Vlm, jobs: Jobs | None) -> Callable[[Trial], Request]:
         check_trials(model, self.trials, self.conditions)
@@ -439,11 +444,12 @@ def _means(model, patched, ids, kept, jobs):
 def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:
     """One trial's rows, one variant after the other; ``variant`` is the variant's number."""
     n_variants, n_roles = seen.effects.shape
-    described = [_described(edits) for edits in patched.edits]
     unknown = np.full(n_roles, np.nan, dtype=np.float32)
-    source_logit = np.stack([seen.logits.get(source, unknown) for source, _, _ in described])
+    source_logit = np.stack([seen.logits.get(source, unknown) for source, _, _ in patched.described])
     target_logit = np.tile(seen.logits[patched.target], n_variants)
-    source, component, positions = (np.repeat(np.asarray(one), n_roles) for one in zip(*described))
+    source, component, positions = (
+        np.repeat(np.asarray(one), n_roles) for one in zip(*patched.described)
+    )
     return pd.DataFrame(
         {
             "trial": trial.name,
