@@ -445,7 +445,9 @@ def _part(patched: Patched, trial: Trial, seen: Seen) -> pd.DataFrame:
     """One trial's rows, one variant after the other; ``variant`` is the variant's number."""
     n_variants, n_roles = seen.effects.shape
     unknown = np.full(n_roles, np.nan, dtype=np.float32)
-    source_logit = np.stack([seen.logits.get(source, unknown) for source, _, _ in patched.described])
+    source_logit = np.stack(
+        [seen.logits.get(source, unknown) for source, _, _ in patched.described]
+    )
     target_logit = np.tile(seen.logits[patched.target], n_variants)
     source, component, positions = (
         np.repeat(np.asarray(one), n_roles) for one in zip(*patched.described)
