@@ -125,7 +125,7 @@ def test_own_pictures_of_any_size_are_patched_and_drawn(name, saved, tmp_path, c
     sentence = "so its tokens cannot be laid over it"
     assert sentence not in capsys.readouterr().out
     report = (out / "report.html").read_text()
-    assert "in the pictures as they were given" not in report and sentence not in report
+    assert "with the pictures as they were given" not in report and sentence not in report
     assert (out / "attention.parquet").exists()
     shown = pd.read_parquet(out / "stimuli.parquet")
     assert shown["unseen"].isna().all()
