@@ -175,7 +175,8 @@ def test_boxes_that_trials_must_have_are_named_and_what_must_be_refuted_is_no_ef
         refutes=("looker1",),
     )
     said = "\n".join(lint.lines([looks], GAME, 16, 24))
-    assert "; boxes sky: the task rgb has them" in said and "but only by where a head looks" in said
+    assert "the task rgb has them; and trials with a box sky" in said
+    assert "but only by where a head looks" in said
     assert "the odd word rises – must be refuted" in said
 
 
