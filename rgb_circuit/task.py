@@ -416,10 +416,14 @@ class Task:
 
     def changed(self, sweep: Sweep) -> str:
         """The picture that a sweep's gap compares with the clean one."""
-        other = sweep.source if sweep.target == "clean" else sweep.target
-        if other in ARTIFICIAL or self.conditions[other].right == self.right:
+        return self.with_gap(sweep.source if sweep.target == "clean" else sweep.target)
+
+    def with_gap(self, condition: str) -> str:
+        """The condition, or the corrupted one if the condition is no picture or has the same right
+        answer as the clean picture."""
+        if condition in ARTIFICIAL or self.conditions[condition].right == self.right:
             return self.corrupted
-        return other
+        return condition
 
     def fixed(self, prediction: Prediction) -> list[str]:
         """The roles in a prediction whose word is the same in all trials."""

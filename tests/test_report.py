@@ -471,7 +471,9 @@ def test_a_section_that_does_not_apply_is_neither_on_the_page_nor_in_its_navigat
 
 def test_own_pictures_get_a_report_that_says_that_roles_were_not_tested(own):
     page = read(own)
-    assert "produce the answers" in page.sections[""] and "find the odd tile" not in page.sections[""]
+    assert (
+        "produce the answers" in page.sections[""] and "find the odd tile" not in page.sections[""]
+    )
     assert "Left out: Question" in page.sections[""]
     assert "Too few trials: there are 4" in page.sections["roles"]
     assert "pictures of one's own, and its task makes no claims" in page.sections[""]

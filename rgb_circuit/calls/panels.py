@@ -18,7 +18,6 @@ import pandas as pd
 
 from ..errors import InputError
 from ..heads import Head
-from ..hypothesis import Sweep
 from ..statistics import benjamini_hochberg, shown_to_fall, t_interval, t_p, words_read
 from ..stimuli.replicates import Replicates
 from ..stimuli.tasks import find, task_of
@@ -265,7 +264,7 @@ class _OwnPictures:
     def gap(self, target):
         """See `gaps`."""
         right = self.task.conditions["clean"].right
-        other = self.task.changed(Sweep(target)) if right else target
+        other = self.task.with_gap(target) if right else target
         if right is None or not (self.frame["target"] == other).any():
             return np.nan
         words = np.array([trial.answers.get(right, "") for trial in self.trials])

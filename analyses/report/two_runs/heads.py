@@ -19,7 +19,6 @@ import pandas as pd
 
 from rgb_circuit.calls.panels import least_effect
 from rgb_circuit.heads import Head
-from rgb_circuit.hypothesis import Sweep
 from rgb_circuit.keeping.shared_trials import shared_trials
 from rgb_circuit.statistics import benjamini_hochberg, ratio_interval, t_interval
 from rgb_circuit.statistics.agreement import ceiling, correlation_interval, disattenuated
@@ -125,7 +124,7 @@ def _gap(run, panel):
         falls = once.pivot(index="trial", columns="role", values="fall").dropna(axis=1)
         return falls[falls.mean().idxmax()]
     right = run.task.conditions["clean"].right
-    changed = run.task.changed(Sweep(panel.target)) if right else panel.target
+    changed = run.task.with_gap(panel.target) if right else panel.target
     rows = frame[frame["target"] == changed]
     if right is None or rows.empty:
         return pd.Series(np.nan, frame["trial"].unique())
