@@ -76,7 +76,8 @@ def stand_ins(
         for head in measured.heads
         if readers and head not in readers and head[0] > min(readers)[0]
     ]
-    if not later:
+    # Without another picture there are no values that silence the readers.
+    if not later or measured.task.corrupted == "clean":
         return []
     claim = Claim(role, "down", Sweep("clean", source=measured.task.corrupted))
 
