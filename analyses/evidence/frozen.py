@@ -76,8 +76,7 @@ def stand_ins(
         for head in measured.heads
         if readers and head not in readers and head[0] > min(readers)[0]
     ]
-    # Without another picture there are no values that silence the readers.
-    if not later or measured.task.corrupted == "clean":
+    if not later:
         return []
     claim = Claim(role, "down", Sweep("clean", source=measured.task.corrupted))
 
