@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .capture import added_between, capture, first_of, kept_from, language_model, last_seen
+from .capture import (
+    added_between,
+    apart,
+    capture,
+    first_of,
+    kept_from,
+    language_model,
+    last_seen,
+)
 from .sweep import sweep
 
 if TYPE_CHECKING:
@@ -34,16 +42,6 @@ def same_angles(angles) -> torch.Tensor:
         return (angles == angles[..., :1, :, :]).all()
     parts = angles.values() if isinstance(angles, dict) else angles or ()
     return torch.tensor(all(bool(same_angles(part)) for part in parts))
-
-
-def changed(before, left, entry) -> float:
-    """How far `added_between` is from what it was ``before``, as a fraction of the stream."""
-    added = added_between(left, entry)
-    if before is None and added is None:
-        return 0.0
-    nothing = torch.zeros_like(entry)
-    change = (nothing if added is None else added) - (nothing if before is None else before)
-    return float(change.abs().max() / entry.abs().max())
 
 
 def handed_on(mask, given) -> bool:
@@ -84,9 +82,9 @@ def probed(
         zeroed; and ``swept``, the difference between a sweep and whole forwards for zeroed heads.
         ``moved``, ``alike``: see `moved`. ``remade``: the layers whose attention takes a mask that
         the layer was not handed. ``added``: by how much zeroed z changes what the model adds
-        between layers, see `changed`. ``o_proj``: the difference between ``o_proj`` of z and the
-        attention block's output, as a fraction of the latter. ``rounding``: see `rounding`; 0 in
-        half precision.
+        between layers, as a fraction of the stream. ``o_proj``: the difference between ``o_proj``
+        of z and the attention block's output, as a fraction of the latter. ``rounding``: see
+        `rounding`; 0 in half precision.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
@@ -125,7 +123,8 @@ def probed(
         changes, left = [], None
         for layer, z, before in zip(layers, kept, between):
             stream = layer.inputs[0][0]
-            changes.append(0.0 if left is None else changed(before, left, stream))
+            if left is not None:
+                changes.append(apart(left if before is None else left + before, stream))
             layer.self_attn.o_proj.input = torch.zeros_like(z)
             left = first_of(layer.output)
         changes.save()
@@ -147,7 +146,7 @@ def probed(
         "softcap": softcap,
         "rewritten": float((rewritten - plain).abs().max() / largest),
         "zeroed": float((zeroed - plain).abs().max() / largest),
-        "added": max(changes),
+        "added": max(changes, default=0.0),
         "moved": places,
         "alike": alike,
         "swept": swept,
