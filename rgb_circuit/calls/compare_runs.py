@@ -76,7 +76,8 @@ def compare_runs(
     runs = [run if isinstance(run, SavedRun) else read_run(run) for run in (a, b)]
     which = common_panels(runs)
     shared = shared_trials(*runs)
-    frames = [shared.compared(run.frames["patch_heads"]) for run in runs]
+    swept = [run.frames["patch_heads"] for run in runs]
+    frames = [frame[shared.compares(frame["trial"])] for frame in swept]
     tables = [panels(frame, which).set_index(["layer", "head"]) for frame in frames]
     if set(tables[0].index) != set(tables[1].index):
         raise InputError(

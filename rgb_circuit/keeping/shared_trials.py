@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 
 # Fields that do not make another trial: the words of the question, and the names of positions.
@@ -56,11 +57,11 @@ class Shared:
         trials vary more than runs do; of fewer trials, all are better compared by their means."""
         return self.n >= 2 and 2 * self.n >= min(self.n_a, self.n_b) or self.same
 
-    def compared(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The rows of a run's frame whose trials are compared."""
-        if not self.paired or self.same:
-            return frame
-        return frame[frame["trial"].astype(str).isin(self.names)]
+    def compares(self, trials: pd.Series | pd.Index) -> np.ndarray:
+        """Whether each of a run's trials, by name, is compared."""
+        if not self.paired:
+            return np.ones(len(trials), dtype=bool)
+        return np.asarray(trials.astype(str).isin(self.names))
 
     @property
     def says(self) -> str:

@@ -99,8 +99,7 @@ def _sample(run, panel, names, overlap):
     trials = {trial["name"]: trial for trial in run.manifest["trials"]}
     # Sort by name: two runs may have the same trials in different orders.
     effects = panel.effects[names].dropna().sort_index()
-    if overlap.paired:
-        effects = effects[effects.index.astype(str).isin(overlap.names)]
+    effects = effects[overlap.compares(effects.index)]
     records = [trials[str(name)] for name in effects.index]
     words = np.array([trial["answers"][panel.role] for trial in records])
     replicates = Replicates.recorded(records, run.task)
