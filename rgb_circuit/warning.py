@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 # Decorators of the standard library stand between calls of ours.
 _PASSED_OVER = (
-    *(f"{folder}/" for folder in (_HERE, _HERE.parent / "analyses")),
+    *(f"{folder}{os.sep}" for folder in (_HERE, _HERE.parent / "analyses")),
     contextlib.__file__,
     functools.__file__,
 )
