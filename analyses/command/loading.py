@@ -314,15 +314,14 @@ def _drawn(options, task):
     task = task or find(DEFAULT)
     template = options.fix.get("template", PLAIN) if task.templates else PLAIN
     needed = [WordsNeeded.of_task(task, template)]
+    bare = _drawn_without_a_model(task, options)
     if options.trials == "published":
-        bare = _drawn_without_a_model(task, options)
         return PlannedTrials(needed, _published, 1, tuple(task.conditions), bare)
     n = int(options.trials)
 
     def make(model):
         return draw_trials(model, task, n, options.seed, **options.fix)
 
-    bare = _drawn_without_a_model(task, options)
     return PlannedTrials(needed, make, n, tuple(task.conditions), bare)
 
 
