@@ -4,16 +4,15 @@ Three minutes on one core, with the system's chromium. `draw.py` draws all other
 """
 
 import csv
+import io
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from PIL import Image
+from playwright.sync_api import sync_playwright
 
-import rgb_circuit as rgb
-from analyses import study
 from analyses.command import main
 from rgb_circuit.models.photo_reader import QUESTION, photo_reader, photographs
 from rgb_circuit.models.small import save
@@ -63,15 +62,25 @@ def _page(folder, *options):
     return folder / "results" / "report.html"
 
 
-def first_screen(page: Page) -> dict:
-    page.set_viewport_size({"width": 1240, "height": 1010})
-    return {}
-
-
-# File → what makes its page, and how it is photographed.
-PHOTOGRAPHS: dict[str, tuple[Callable[[Path], Path], Callable[[Page], dict]]] = {
-    "report": (planted_run, first_screen),
+# File → its page, the section that is photographed (empty: the first screen), and what is chosen.
+PHOTOGRAPHS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
+    "report": (planted_run, "", ""),
+    "items": (pairs_run, "#items", "#head=2.1"),
+    "two_runs": (two_runs, "#heads", "#head=0.3"),
 }
 
 if __name__ == "__main__":
-    pass
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        for file, (page_of, section, chosen) in PHOTOGRAPHS.items():
+            with tempfile.TemporaryDirectory() as folder:
+                page = chromium.new_page(viewport={"width": 1240, "height": 1010})
+                page.goto(page_of(Path(folder)).as_uri() + chosen)
+                page.wait_for_timeout(2000)
+                taken = (page.locator(section) if section else page).screenshot()
+                # In as many colours as a page needs: half the bytes.
+                small = Image.open(io.BytesIO(taken)).convert("RGB").quantize(128)
+                small.save(HERE / f"{file}.png", optimize=True)
+        chromium.close()
