@@ -104,6 +104,14 @@ def test_what_is_said_follows_from_the_states(planted, state, sentence, box):
     assert "dashed" in values["legend"] and "dashed" not in head.values(planted)["legend"]
 
 
+def test_too_few_trials_for_any_head_are_called_so(planted):
+    evidence = planted.frames["evidence"]
+    few = head.values(changed(planted, evidence=evidence.assign(n=9)))["more"]
+    assert "too few to confirm any head, at a false discovery rate" in few
+    # Ten are enough among 24 heads.
+    assert "too few" not in head.values(changed(planted, evidence=evidence.assign(n=10)))["more"]
+
+
 def test_without_roles_the_strongest_heads_are_drawn_and_nothing_between_them(planted):
     frames = {
         name: frame for name, frame in planted.frames.items() if name not in ("roles", "evidence")

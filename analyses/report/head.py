@@ -10,6 +10,7 @@ from rgb_circuit.conversation import TEMPLATE, question_of
 from rgb_circuit.heads import Head
 
 from .. import roles
+from ..evidence import power
 from ..roles import standing
 from . import digits, parts
 from .drawing import drawing
@@ -249,9 +250,11 @@ def _how_sure(run, standings):
         return ""
     heads = run.manifest["layers"] * run.manifest["heads"]
     open_ = "; a head is open if no prediction is refuted but not all are shown"
+    # At best, if all trials were answered correctly.
+    few = not roles.power(run.frames["evidence"], power.EVEN, stray=0) <= 1
     return (
-        f"tested on {run.n}, at a false discovery rate of 5{chr(160)}% over {heads:,} heads"
-        + open_ * ("undecided" in states)
+        f"tested on {run.n}, {'too few to confirm any head, ' * few}at a false discovery rate of "
+        f"5{chr(160)}% over {heads:,} heads" + open_ * ("undecided" in states)
     )
 
 
