@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .arguments import check_wrapped
+from .boards import check_tile
 from .edits import POSITIONS
 from .errors import InputError
 from .files.table_text import as_text, shortened
@@ -385,6 +387,12 @@ class Trial:
         return left, top, right, bottom
 
 
+def asked_of(model: object, trials: Trial | Iterable[Trial]) -> list[Trial]:
+    """`as_trials`, and InputError unless the model that they are shown to is one."""
+    check_wrapped(model)
+    return as_trials(trials)
+
+
 def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
     """The trials that a function was given, as a list; a single trial becomes a list of one.
 
@@ -408,9 +416,26 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
     return listed
 
 
-def as_conditions(conditions: str | Iterable[str]) -> tuple[str, ...]:
+def as_conditions(conditions: str | Iterable[str], argument: str = "conditions") -> tuple[str, ...]:
     """The conditions that a function was given; a single name becomes a tuple of one."""
-    return (conditions,) if isinstance(conditions, str) else tuple(conditions)
+    if isinstance(conditions, str):
+        return (conditions,)
+    if isinstance(conditions, Image.Image) or not isinstance(conditions, Iterable):
+        raise InputError(
+            f"{argument} is {_kind(conditions)}; give names of pictures, such as ['clean']"
+        )
+    return tuple(conditions)
+
+
+def one_condition(name: str, condition: str) -> str:
+    """A condition where a function takes one alone.
+
+    Args:
+        name: of the argument, for the message.
+    """
+    if not isinstance(condition, str):
+        raise InputError(f"{name} is {shortened(condition)}; name one picture, such as 'clean'")
+    return condition
 
 
 def _kind(value):
@@ -457,33 +482,6 @@ def described(trial: Trial) -> dict:
         "also": {role: list(words) for role, words in trial.also.items()},
     }
     return content | {name: value for name, value in optional.items() if value}
-
-
-def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
-    """``tile`` (row, column) and ``grid`` as whole numbers; InputError unless the tile lies on a
-    ``grid`` × ``grid`` board."""
-    if grid is None:
-        raise InputError(
-            f"tile {tile} was given without a grid; give grid, the number of tiles per side"
-        )
-    if not _whole(grid) or grid < 1:
-        raise InputError(f"grid is {shortened(grid)}; give a whole number of tiles per side")
-    if not isinstance(tile, (Sequence, np.ndarray)) or len(tile) != 2 or not all(map(_whole, tile)):
-        raise InputError(
-            f"tile is {shortened(tile)}; give its row and column, whole numbers from 0"
-        )
-    if not all(0 <= index < grid for index in tile):
-        raise InputError(
-            f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to "
-            f"{grid - 1}"
-        )
-    row, column = tile
-    return (int(row), int(column)), int(grid)
-
-
-def _whole(value):
-    """Whether a value is a whole number, even as 3.0: a column with missing cells holds floats."""
-    return isinstance(value, Real) and value % 1 == 0
 
 
 def _pixels(size):

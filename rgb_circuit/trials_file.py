@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .arguments import as_path
 from .bars import tqdm
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
@@ -68,7 +69,7 @@ BEGINNINGS = {
 
 
 def read_trials(
-    path: str | Path, *, template: str = TEMPLATE, progress: bool = True
+    path: str | Path, template: str = TEMPLATE, *, progress: bool = True
 ) -> list[Trial]:
     """Read the trials of a CSV file with the columns above, or of the only one in a folder.
 
@@ -96,6 +97,11 @@ def read_trials(
         ...     rgb.read_trials(folder, template=model.template)
         [Trial('first': clean of 24 × 24 px)]
     """
+    if not isinstance(template, str):
+        raise InputError(
+            f"template is a {type(template).__name__}; give the text of a conversation, such as "
+            "model.template"
+        )
     return TrialsFile.read(path, progress=progress).trials(template)
 
 
@@ -123,7 +129,7 @@ class TrialsFile:
     @classmethod
     def read(cls, path: str | Path, *, progress: bool = True) -> "TrialsFile":
         """See `read_trials`."""
-        path = _file(Path(path))
+        path = _file(as_path(path, "a CSV with a row per trial"))
         header, table = _table(path)
         columns = _columns(path, header)
         cells = {

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import InputError
+from rgb_circuit.arguments import as_path
 from rgb_circuit.files.table_text import shortened
 from rgb_circuit.heads import Head
 
@@ -50,7 +51,7 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
         ...     read_lists(file)
         {'visual': [(19, 6), (19, 12)]}
     """
-    path = Path(path)
+    path = as_path(path, "a JSON or CSV file of heads")
     try:
         contents = (
             pd.read_csv(path)

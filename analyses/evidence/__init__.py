@@ -104,7 +104,7 @@ from rgb_circuit.stimuli.replicates import of_one_source, with_trials
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
-from rgb_circuit.trial import as_trials
+from rgb_circuit.trial import as_trials, asked_of
 from rgb_circuit.warning import warn
 
 from .asked import asked, with_controls
@@ -163,8 +163,11 @@ def examine(
         >>> [str(head) for head in heads(frame, raises)]
         ['3.1', '3.2', '3.3']
     """
-    trials = as_trials(trials)
-    hypotheses = [hypotheses] if isinstance(hypotheses, Hypothesis) else [*hypotheses]
+    trials = asked_of(model, trials)
+    alone = isinstance(hypotheses, Hypothesis | str) or not isinstance(hypotheses, Iterable)
+    hypotheses = [hypotheses] if alone else list(hypotheses)
+    if not hypotheses:
+        raise InputError("there are no hypotheses; give at least one")
     if other := [one for one in hypotheses if not isinstance(one, Hypothesis)]:
         raise InputError(
             f"among the hypotheses is {shortened(other[0])}; give Hypothesis values, such as "

@@ -34,7 +34,7 @@ from ..errors import InputError
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Seen
 from ..stimuli.tasks import corrupted
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 from .patching import Patched, in_order, targets_of
 
@@ -85,9 +85,9 @@ def patch_paths(
         >>> odd.nlargest(2).index.tolist()
         [1, 0]
     """
-    trials = as_trials(trials)
+    trials = asked_of(model, trials)
     senders, receivers = check_senders(model, senders), check_heads(model, receivers, "receivers")
-    ends = [into] if isinstance(into, str) else list(dict.fromkeys(into))
+    ends = list(dict.fromkeys(into)) if isinstance(into, list | tuple) else [into]
     for what, given in (("senders", senders), ("receivers", receivers), ("into", ends)):
         if not given:
             raise InputError(f"{what} is empty; name at least one")

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import pandas as pd
 
+from ..arguments import whole_number
 from ..errors import InputError
 from ..files.table_text import shortened
 from ..warning import warn
@@ -95,7 +96,7 @@ def pair(
 
 def _partners(frame, differ, grouping, seed):
     """Row → its partner, in both directions."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, least=0))
     words = [
         [] if is_missing(cell) else [plain(word, differ).casefold() for word in entries(cell)]
         for cell in frame[differ]
