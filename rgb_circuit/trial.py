@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from numbers import Real
@@ -17,7 +17,7 @@ from .arguments import check_wrapped
 from .boards import check_tile
 from .edits import POSITIONS
 from .errors import InputError
-from .files.table_text import as_text, shortened
+from .files.table_text import as_text, in_one_order, shortened
 from .pictures import KEPT, Pictures, Source, identical, picture_hash, sources_of
 from .pictures.picture import as_rgb
 from .pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
@@ -413,7 +413,21 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
                 f"among the trials is {_kind(trial)}; give a Trial or a list of them, such as "
                 "rgb_trials(model, n=32)"
             )
-    return listed
+    return named_alike(listed)
+
+
+def named_alike(trials: list[Trial]) -> list[Trial]:
+    """The trials, in which an answer that accepts the same words has one name, the word that the
+    first of these trials puts first: under two names it would be two answers."""
+    orders: dict[frozenset[str], Sequence[str]] = {}
+    ordered = [
+        {role: in_one_order(words, orders) for role, words in trial.words.items()}
+        for trial in trials
+    ]
+    return [
+        trial if words == trial.words else replace(trial, answers=words, also={})
+        for trial, words in zip(trials, ordered)
+    ]
 
 
 def as_conditions(conditions: str | Iterable[str], argument: str = "conditions") -> tuple[str, ...]:

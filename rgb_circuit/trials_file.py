@@ -44,10 +44,10 @@ from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .files.git_lfs import is_pointer
 from .files.on_disk import on_disk
-from .files.table_text import shortened
+from .files.table_text import in_one_order, shortened
 from .pictures import PictureFile, Pictures
 from .tables.picture_cells import LONGEST_PATH
-from .tables.row_texts import entries, in_one_order
+from .tables.row_texts import entries
 from .trial import Trial
 from .warning import warn
 

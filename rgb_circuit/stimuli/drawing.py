@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..files.table_text import shortened
 from ..prompts.asking import settle
 from ..task import Task
-from ..trial import Trial
+from ..trial import Trial, named_alike
 from .tasks import find
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def trials(
             f"{model.name!r}, so it cannot play {task.says or task.name}; use another tokenizer, "
             "or give trials of your own"
         )
-    return [replace(trial, task=task) for trial in task.draw(model.canvas, words, n, seed, fixed)]
+    drawn = task.draw(model.canvas, words, n, seed, fixed)
+    return named_alike([replace(trial, task=task) for trial in drawn])
 
 
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:

@@ -303,16 +303,6 @@ def entries(cell: object) -> list[Any]:
     return [cell]
 
 
-def in_one_order(words: Sequence[Any], known: dict[frozenset[str], Sequence[Any]]) -> Sequence[Any]:
-    """Words that are accepted for an answer, in the order of the first row that accepts the same:
-    the first of them names the answer.
-
-    Args:
-        known: what was met before, which this adds to.
-    """
-    return known.setdefault(frozenset(str(word).strip() for word in words), words)
-
-
 def _listed(text):
     """The entries of a list written as text."""
     try:

@@ -28,14 +28,14 @@ from .. import conversation
 from ..bars import tqdm
 from ..conversation.answers import FORMS, written
 from ..errors import InputError
-from ..files.table_text import shortened
+from ..files.table_text import in_one_order, shortened
 from ..pictures import FITS, FittedPicture, Pictures, Source, picture_hash
 from ..prompts.asking import check_readable
 from ..trial import Trial
 from ..warning import warn
 from .foreign_prompts import check_asks, question_in
 from .picture_cells import picture_of
-from .row_texts import RowCells, RowText, entries, in_one_order, plain, shuffled
+from .row_texts import RowCells, RowText, entries, plain, shuffled
 from .rows import Rows, is_missing
 
 if TYPE_CHECKING:
