@@ -62,7 +62,8 @@ class Rows:
         if isinstance(rows, (str, Path)):
             return _of_file(_file(Path(rows)))
         if isinstance(rows, pd.DataFrame):
-            return _of_frame(rows, "the frame", None)
+            folder = rows.attrs.get("folder")
+            return _of_frame(rows, "the frame", None if folder is None else Path(folder))
         # A streamed data set may not know its columns, so it is read as dictionaries.
         if hasattr(rows, "select_columns") and getattr(rows, "column_names", None):
             return _of_data_set(rows)
