@@ -7,6 +7,15 @@ from typing import Any
 from ..errors import InputError
 
 
+SEPARATORS = (",", ";", "\t", "|")
+
+
+def separator_of(header: str, usual: str = ",") -> str:
+    """What stands between the cells of a table whose first line this is: Excel writes semicolons
+    where the comma is the decimal mark."""
+    return usual if usual in header else max(SEPARATORS, key=header.count)
+
+
 def as_text(value: object, what: str, example: str) -> str:
     """A cell as text: text as it is, a whole number in digits.
 

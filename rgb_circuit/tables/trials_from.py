@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .. import conversation
+from ..arguments import check_wrapped
 from ..bars import tqdm
 from ..conversation.answers import FORMS, written
 from ..errors import InputError
@@ -138,6 +139,7 @@ def trials_from(
         >>> made.left_out.values.tolist()
         [[1, 'pair 2', "picture 'changed': there is no picture; fill the cell"]]
     """
+    check_wrapped(model)
     columns = Columns(
         name, question, images, answers, expected or {}, questions or {}, cluster, strata,
         boxes or {}, folder, strict, fit,
