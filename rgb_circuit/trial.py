@@ -106,9 +106,11 @@ class Trial:
         object.__setattr__(self, "also", more)
         self._check_expected()
         self._check_prompts()
-        if self.cluster:
-            cluster = as_text(self.cluster, f"the cluster of trial {name!r}", "kitchen 3")
-            object.__setattr__(self, "cluster", cluster)
+        # A cluster may be called 0.
+        unnamed = self.cluster is None or self.cluster == ""
+        what = f"the cluster of trial {name!r}"
+        cluster = "" if unnamed else as_text(self.cluster, what, "kitchen 3")
+        object.__setattr__(self, "cluster", cluster)
         object.__setattr__(self, "strata", self._levels())
         object.__setattr__(self, "boxes", self._boxes())
         if self.tile is not None:
@@ -287,7 +289,7 @@ class Trial:
 
     def _texts(self, role, given):
         """A word or several words, as a list of texts."""
-        several = given if isinstance(given, (list, tuple)) else (given,)
+        several = given if isinstance(given, list | tuple | np.ndarray) else (given,)
         what = f"answer {role!r} of trial {self.name!r}"
         return [as_text(word, what, "red").strip() for word in several]
 
