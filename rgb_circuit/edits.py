@@ -203,8 +203,8 @@ def _plain_numbers(edit, real=None):
     for name in ("layer", "head"):
         if (number := as_whole(getattr(edit, name))) is not None:
             object.__setattr__(edit, name, number)
-    if real is not None and (number := as_number(getattr(edit, real))) is not None:
-        object.__setattr__(edit, real, number)
+    if real is not None and (value := as_number(getattr(edit, real))) is not None:
+        object.__setattr__(edit, real, value)
 
 
 def _sender(one):

@@ -422,7 +422,7 @@ def named_alike(trials: list[Trial]) -> list[Trial]:
     """The trials, in which an answer that accepts the same words has one name, the word that the
     first of these trials puts first: under two names it would be two answers."""
     orders: dict[frozenset[str], Sequence[str]] = {}
-    ordered = [
+    ordered: list[Any] = [
         {role: in_one_order(words, orders) for role, words in trial.words.items()}
         for trial in trials
     ]

@@ -80,6 +80,7 @@ trials out.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -165,10 +166,10 @@ def examine(
     """
     trials = asked_of(model, trials)
     alone = isinstance(hypotheses, Hypothesis | str) or not isinstance(hypotheses, Iterable)
-    hypotheses = [hypotheses] if alone else list(hypotheses)
-    if not hypotheses:
+    listed: list[Any] = [hypotheses] if alone else list(hypotheses)
+    if not listed:
         raise InputError("there are no hypotheses; give at least one")
-    if other := [one for one in hypotheses if not isinstance(one, Hypothesis)]:
+    if other := [one for one in listed if not isinstance(one, Hypothesis)]:
         raise InputError(
             f"among the hypotheses is {shortened(other[0])}; give Hypothesis values, such as "
             "rgb.read_hypotheses('reader.toml') returns"
@@ -176,7 +177,7 @@ def examine(
     if shared := of_one_source(trials):
         warn(shared)
     frame = follow(
-        model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching"
+        model, steps(model, trials, listed, **options), progress=progress, stage="patching"
     )
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):

@@ -22,9 +22,9 @@ Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -87,7 +87,8 @@ def patch_paths(
     """
     trials = asked_of(model, trials)
     senders, receivers = check_senders(model, senders), check_heads(model, receivers, "receivers")
-    ends = list(dict.fromkeys(into)) if isinstance(into, list | tuple) else [into]
+    alone = isinstance(into, str) or not isinstance(into, Iterable)
+    ends: list[Any] = [into] if alone else list(dict.fromkeys(into))
     for what, given in (("senders", senders), ("receivers", receivers), ("into", ends)):
         if not given:
             raise InputError(f"{what} is empty; name at least one")

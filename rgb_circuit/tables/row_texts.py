@@ -137,9 +137,10 @@ class RowText:
         """
         if self.column:
             return row.cells[self.column]
-        if len(self.pieces) == 1 and self.pieces[0][1] is not None:
-            [(before, field, spec)] = self.pieces
-            if not before and not spec and not pd.api.types.is_scalar(named := row.named(field)):
+        if len(self.pieces) == 1:
+            before, field, spec = self.pieces[0]
+            alone = field is not None and not before and not spec
+            if alone and not pd.api.types.is_scalar(named := row.named(str(field))):
                 return named
         return self.said(row)
 

@@ -120,7 +120,7 @@ def rgb_trial(
     margin = whole_number("margin", margin, least=0)
     tile, _ = check_tile(tile, grid)
 
-    color = {role: tuple(map(int, palette[word])) for role, word in words.items()}
+    color: Any = {role: tuple(map(int, palette[word])) for role, word in words.items()}
     board = Canvas(grid, tile_px, margin, template).board
     return Trial(
         name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
