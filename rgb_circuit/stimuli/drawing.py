@@ -35,8 +35,9 @@ def trials(
             task, and its further options.
 
     Raises:
-        InputError: an unknown task, or one that draws no trials; a model that lacks the task's
-            words; or a value in ``fixed`` that the task cannot draw.
+        InputError: an unknown task, or one that draws no trials, or draws them with a question that
+            is not its own; a model that lacks the task's words; or a value in ``fixed`` that the
+            task cannot draw.
 
     Examples:
         >>> trials = rgb.trials(model, "rgb", n=3, odd="red")
@@ -66,7 +67,21 @@ def trials(
             "or give trials of your own"
         )
     drawn = task.draw(model.canvas, words, n, seed, fixed)
+    _check_asked(task, drawn)
     return named_alike([replace(trial, task=task) for trial in drawn])
+
+
+def _check_asked(task, drawn):
+    """Raise InputError if a trial is drawn with another question than its task's, by which words
+    are chosen and effects are read."""
+    for trial in drawn:
+        if not any(question.strip() in trial.prompt for question in task.questions):
+            raise InputError(
+                f"the task {task.name!r} asks {task.question!r}, but its drawing function writes "
+                f"another question into trial {trial.name!r} ({shortened(trial.prompt)}); change "
+                f"both{', or give template=' if task.templates else ''}"
+                f"{' or '.join(map(repr, task.templates))}"
+            )
 
 
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:
