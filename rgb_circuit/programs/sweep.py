@@ -276,15 +276,10 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
                     (run, head, torch.tensor([copy]), keys, kind[2])
                 )
     for (layer, of_head, kind), pairs in places.items():
-        copy, head = torch.tensor(pairs).repeat_interleave(n_runs, dim=0).T
-        run = every_run.repeat(len(pairs))
-        _note(
-            written,
-            layer,
-            head if of_head else None,
-            kind,
-            (run, copy, torch.zeros_like(run), run),
-        )
+        copy_of, head_of = torch.tensor(pairs).repeat_interleave(n_runs, dim=0).T
+        run_of = every_run.repeat(len(pairs))
+        heads = head_of if of_head else None
+        _note(written, layer, heads, kind, (run_of, copy_of, torch.zeros_like(run_of), run_of))
 
     # The first and the last copy are compared with the captured run, all others with the first.
     base = (every_run * copies)[:, None].repeat(1, copies)
