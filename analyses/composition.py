@@ -38,7 +38,7 @@ from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import mean_over_trials, ratio_interval, t_interval
 from rgb_circuit.stimuli.replicates import Replicates, averaged, named_clusters, with_trials
 from rgb_circuit.stimuli.tasks import corrupted, find
-from rgb_circuit.trial import as_trials
+from rgb_circuit.trial import as_trials, one_condition
 
 from . import evidence as _evidence
 
@@ -124,7 +124,8 @@ def composition(
         [0.5, 0.25]
     """
     trials = as_trials(trials)
-    target = corrupted(trials, target)
+    target = one_condition("target", corrupted(trials, target))
+    source = one_condition("source", source)
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [(sender, [receiver]) for sender, receiver in _pairs(senders, receivers)]
     frame = yield from _mediated(trials, pairs, source, target)
@@ -160,7 +161,8 @@ def mediation(
         InputError: as `composition`.
     """
     trials = as_trials(trials)
-    target = corrupted(trials, target)
+    target = one_condition("target", corrupted(trials, target))
+    source = one_condition("source", source)
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     pairs = [
         (sender, [receiver for receiver in receivers if receiver != sender]) for sender in senders
@@ -201,7 +203,8 @@ def paths(
         InputError: as `composition`; or a model without direct paths.
     """
     trials = as_trials(trials)
-    target = corrupted(trials, target)
+    target = one_condition("target", corrupted(trials, target))
+    source = one_condition("source", source)
     senders, receivers = _heads(model, senders, "senders"), _heads(model, receivers, "receivers")
     _pairs(senders, receivers)
     roles = _roles(trials, source, target)

@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import AttentionEdit, Edit, InputError, Trial, Vlm
+from rgb_circuit.arguments import whole_number
 from rgb_circuit.edits import AnyEdit, Positions, check_heads
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.heads import Head
@@ -45,6 +46,7 @@ from rgb_circuit.prompts import answer_ids, check_trials, locate, prompt_ids, re
 from rgb_circuit.remote.jobs import Jobs
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.tasks import task_of
+from rgb_circuit.trial import as_trials
 
 # Biases, those of a whole run, and the number of single heads there.
 BIASES, MORE, HEADS = (4.0, inf), (1.0, 2.0, 4.0, 8.0, inf), 8
@@ -97,6 +99,7 @@ def steering(
         >>> frame.groupby("edit")["row"].nunique().to_dict()
         {'double': 1, 'look': 6, 'off': 1}
     """
+    trials, seed = as_trials(trials), whole_number("seed", seed, least=0)
     chosen, ordered = check_heads(model, found), check_heads(model, heads)
     if not chosen:
         raise InputError("found is empty; name at least one (layer, head)")

@@ -59,7 +59,7 @@ from rgb_circuit.trial import as_trials
 
 from . import roles
 from .circuit.faithfulness import (
-    check_random_sets,
+    as_draws,
     check_trials,
     logit_difference,
     restored_fraction,
@@ -207,7 +207,7 @@ def transfer(
         True
     """
     checked = _checked(samples, level)
-    check_random_sets(random_sets)
+    random_sets, seed = as_draws(random_sets, seed)
     tasks = {name: task_of(trials) for name, trials in checked.items()}
     frames = yield [
         PatchedHeads.of(model, trials, SOURCE, tasks[name].corrupted)
@@ -242,7 +242,7 @@ def compared(
         InputError: as `transfer`.
     """
     checked = _checked({name: sample.trials for name, sample in measured.items()}, level)
-    check_random_sets(random_sets)
+    random_sets, seed = as_draws(random_sets, seed)
     samples = {}
     for name, trials in checked.items():
         target = task_of(trials).corrupted

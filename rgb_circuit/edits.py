@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
-from numbers import Integral
-from operator import index
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from .arguments import as_number, as_whole
 from .errors import InputError
 from .files.table_text import shortened
 from .heads import Head
@@ -83,9 +82,10 @@ class Edit:
     without: Positions | None = None
 
     def __post_init__(self):
+        _plain_numbers(self, "scale")
         for name in ("positions", "over", "without"):
             words = getattr(self, name)
-            if words is not None:
+            if words is not None or name == "positions":
                 object.__setattr__(self, name, _places(name, words))
 
     @property
@@ -132,6 +132,7 @@ class AttentionEdit:
     remade: ClassVar[bool] = False
 
     def __post_init__(self):
+        _plain_numbers(self, "bias")
         for name in ("queries", "keys"):
             object.__setattr__(self, name, _places(name, getattr(self, name)))
 
@@ -188,6 +189,7 @@ class PathEdit:
     remade: ClassVar[bool] = False
 
     def __post_init__(self):
+        _plain_numbers(self)
         if not isinstance(self.senders, str):
             object.__setattr__(self, "senders", tuple(map(_sender, self.senders)))
 
@@ -195,14 +197,27 @@ class PathEdit:
 AnyEdit = Edit | AttentionEdit | PathEdit
 
 
+def _plain_numbers(edit, real=None):
+    """Turn an edit's layer and head into ints, and the number ``real`` into a float, of whatever
+    kind they are. What is no such number is left for `check_edits` to refuse."""
+    for name in ("layer", "head"):
+        if (number := as_whole(getattr(edit, name))) is not None:
+            object.__setattr__(edit, name, number)
+    if real is not None and (value := as_number(getattr(edit, real))) is not None:
+        object.__setattr__(edit, real, value)
+
+
 def _sender(one):
     """A sender as a tuple, whatever its sequence type, with its whole numbers as ints."""
     try:
         kind, number = one
-        return (kind if kind == "mlp" else index(kind)), index(number)
     except (TypeError, ValueError):
+        kind = number = None
+    plain = (kind if kind == "mlp" else as_whole(kind)), as_whole(number)
+    if None in plain:
         # Left for `check_senders` to refuse.
         return one if isinstance(one, str) else repr(one)
+    return plain
 
 
 def below(sender: Sender, layer: int) -> bool:
@@ -222,11 +237,10 @@ def _places(name, positions):
     """A position word as it is; positions as a tuple of ints."""
     if isinstance(positions, str):
         return positions
-    try:
-        # operator.index refuses numbers that int would round.
-        return tuple(index(place) for place in positions)
-    except TypeError:
-        raise InputError(f"{name} is {positions!r}; {_WORDS}") from None
+    places = tuple(map(as_whole, positions)) if isinstance(positions, Iterable) else (None,)
+    if None in places:
+        raise InputError(f"{name} is {positions!r}; {_WORDS}")
+    return places
 
 
 def groups_of(name: str, positions: Groups) -> list[Positions]:
@@ -433,11 +447,13 @@ def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "he
     """The (layer, head) pairs as heads, each once; InputError for anything else and for heads that
     do not exist. ``what`` names the pairs in the message."""
     try:
-        pairs = [Head(index(layer), index(head)) for layer, head in heads]
+        pairs = [Head(as_whole(layer), as_whole(head)) for layer, head in heads]  # type: ignore[arg-type]
     except (TypeError, ValueError):
+        pairs = [Head(None, None)]  # type: ignore[arg-type]
+    if any(None in pair for pair in pairs):
         raise InputError(
             f"{what} is {shortened(heads)}; give a list of (layer, head) pairs such as [(3, 2)]"
-        ) from None
+        )
     for pair in pairs:
         check_head(model, *pair)
     return list(dict.fromkeys(pairs))
@@ -445,7 +461,7 @@ def check_heads(model: Headed, heads: Sequence[tuple[int, int]], what: str = "he
 
 def check_head(model: Headed, layer: int, head: int) -> None:
     """Raise InputError unless the model has this head."""
-    if not (isinstance(layer, Integral) and isinstance(head, Integral)):
+    if as_whole(layer) is None or as_whole(head) is None:
         raise InputError(
             f"layer and head are {layer!r} and {head!r}; give whole numbers, such as 3 and 2"
         )
@@ -458,7 +474,7 @@ def check_head(model: Headed, layer: int, head: int) -> None:
 
 def check_layer(model: Vlm, layer: int) -> None:
     """Raise InputError unless the model has this layer."""
-    if not isinstance(layer, Integral):
+    if as_whole(layer) is None:
         raise InputError(f"layer is {layer!r}; give a whole number, such as 3")
     if not 0 <= layer < model.n_layers:
         raise InputError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from .arguments import as_whole
 from .errors import InputError
+from .files.table_text import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +50,28 @@ class Head(NamedTuple):
                 f"{name} is {text!r}; write layer.head, both from 0, such as 3.2"
             ) from None
         return cls(layer, head)
+
+    @classmethod
+    def of(cls, layer: object, head: object = None) -> Head:
+        """The head that two numbers name, or a text or a pair alone.
+
+        Raises:
+            InputError: anything else.
+
+        Examples:
+            >>> Head.of(19, 6) == Head.of("19.6") == Head.of((19, 6))
+            True
+        """
+        if head is None and isinstance(layer, str):
+            return cls.parse(layer)
+        given = layer if head is None else (layer, head)
+        pair = tuple(map(as_whole, given)) if isinstance(given, Sequence) else ()
+        if len(pair) != 2 or None in pair:
+            raise InputError(
+                f"the head is {shortened(given)}; give its layer and its number, such as 3 and 2, "
+                "or '3.2'"
+            )
+        return cls(*pair)  # type: ignore[arg-type]
 
 
 def rows_of(frame: pd.DataFrame, head: tuple[int, int]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from numbers import Real
@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .arguments import check_wrapped
+from .boards import check_tile
 from .edits import POSITIONS
 from .errors import InputError
-from .files.table_text import as_text, shortened
+from .files.table_text import as_text, in_one_order, shortened
 from .pictures import KEPT, Pictures, Source, identical, picture_hash, sources_of
 from .pictures.picture import as_rgb
 from .pictures.thumbnail import SMALL_FROM, data_uri, enlarged, outlined
@@ -104,9 +106,11 @@ class Trial:
         object.__setattr__(self, "also", more)
         self._check_expected()
         self._check_prompts()
-        if self.cluster:
-            cluster = as_text(self.cluster, f"the cluster of trial {name!r}", "kitchen 3")
-            object.__setattr__(self, "cluster", cluster)
+        # A cluster may be called 0.
+        unnamed = self.cluster is None or self.cluster == ""
+        what = f"the cluster of trial {name!r}"
+        cluster = "" if unnamed else as_text(self.cluster, what, "kitchen 3")
+        object.__setattr__(self, "cluster", cluster)
         object.__setattr__(self, "strata", self._levels())
         object.__setattr__(self, "boxes", self._boxes())
         if self.tile is not None:
@@ -285,7 +289,7 @@ class Trial:
 
     def _texts(self, role, given):
         """A word or several words, as a list of texts."""
-        several = given if isinstance(given, (list, tuple)) else (given,)
+        several = given if isinstance(given, list | tuple | np.ndarray) else (given,)
         what = f"answer {role!r} of trial {self.name!r}"
         return [as_text(word, what, "red").strip() for word in several]
 
@@ -385,6 +389,12 @@ class Trial:
         return left, top, right, bottom
 
 
+def asked_of(model: object, trials: Trial | Iterable[Trial]) -> list[Trial]:
+    """`as_trials`, and InputError unless the model that they are shown to is one."""
+    check_wrapped(model)
+    return as_trials(trials)
+
+
 def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
     """The trials that a function was given, as a list; a single trial becomes a list of one.
 
@@ -405,12 +415,43 @@ def as_trials(trials: Trial | Iterable[Trial]) -> list[Trial]:
                 f"among the trials is {_kind(trial)}; give a Trial or a list of them, such as "
                 "rgb_trials(model, n=32)"
             )
-    return listed
+    return named_alike(listed)
 
 
-def as_conditions(conditions: str | Iterable[str]) -> tuple[str, ...]:
+def named_alike(trials: list[Trial]) -> list[Trial]:
+    """The trials, in which an answer that accepts the same words has one name, the word that the
+    first of these trials puts first: under two names it would be two answers."""
+    orders: dict[frozenset[str], Sequence[str]] = {}
+    ordered: list[Any] = [
+        {role: in_one_order(words, orders) for role, words in trial.words.items()}
+        for trial in trials
+    ]
+    return [
+        trial if words == trial.words else replace(trial, answers=words, also={})
+        for trial, words in zip(trials, ordered)
+    ]
+
+
+def as_conditions(conditions: str | Iterable[str], argument: str = "conditions") -> tuple[str, ...]:
     """The conditions that a function was given; a single name becomes a tuple of one."""
-    return (conditions,) if isinstance(conditions, str) else tuple(conditions)
+    if isinstance(conditions, str):
+        return (conditions,)
+    if isinstance(conditions, Image.Image) or not isinstance(conditions, Iterable):
+        raise InputError(
+            f"{argument} is {_kind(conditions)}; give names of pictures, such as ['clean']"
+        )
+    return tuple(conditions)
+
+
+def one_condition(name: str, condition: str) -> str:
+    """A condition where a function takes one alone.
+
+    Args:
+        name: of the argument, for the message.
+    """
+    if not isinstance(condition, str):
+        raise InputError(f"{name} is {shortened(condition)}; name one picture, such as 'clean'")
+    return condition
 
 
 def _kind(value):
@@ -457,33 +498,6 @@ def described(trial: Trial) -> dict:
         "also": {role: list(words) for role, words in trial.also.items()},
     }
     return content | {name: value for name, value in optional.items() if value}
-
-
-def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
-    """``tile`` (row, column) and ``grid`` as whole numbers; InputError unless the tile lies on a
-    ``grid`` × ``grid`` board."""
-    if grid is None:
-        raise InputError(
-            f"tile {tile} was given without a grid; give grid, the number of tiles per side"
-        )
-    if not _whole(grid) or grid < 1:
-        raise InputError(f"grid is {shortened(grid)}; give a whole number of tiles per side")
-    if not isinstance(tile, (Sequence, np.ndarray)) or len(tile) != 2 or not all(map(_whole, tile)):
-        raise InputError(
-            f"tile is {shortened(tile)}; give its row and column, whole numbers from 0"
-        )
-    if not all(0 <= index < grid for index in tile):
-        raise InputError(
-            f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to "
-            f"{grid - 1}"
-        )
-    row, column = tile
-    return (int(row), int(column)), int(grid)
-
-
-def _whole(value):
-    """Whether a value is a whole number, even as 3.0: a column with missing cells holds floats."""
-    return isinstance(value, Real) and value % 1 == 0
 
 
 def _pixels(size):

@@ -1,6 +1,7 @@
 """Trials from a file: your own pictures, question and answers, a row per trial.
 
-The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its columns:
+The file is a CSV in UTF-8, or a folder that holds one beside the pictures; semicolons or tabs may
+stand for its commas. Its columns:
 
 | column | holds | |
 |---|---|---|
@@ -38,15 +39,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .arguments import as_path
 from .bars import tqdm
 from .conversation import TEMPLATE, prompt
 from .errors import InputError
 from .files.git_lfs import is_pointer
 from .files.on_disk import on_disk
-from .files.table_text import shortened
+from .files.table_text import in_one_order, separator_of, shortened
 from .pictures import PictureFile, Pictures
 from .tables.picture_cells import LONGEST_PATH
-from .tables.row_texts import entries, in_one_order
+from .tables.row_texts import entries
 from .trial import Trial
 from .warning import warn
 
@@ -68,7 +70,7 @@ BEGINNINGS = {
 
 
 def read_trials(
-    path: str | Path, *, template: str = TEMPLATE, progress: bool = True
+    path: str | Path, template: str = TEMPLATE, *, progress: bool = True
 ) -> list[Trial]:
     """Read the trials of a CSV file with the columns above, or of the only one in a folder.
 
@@ -96,6 +98,11 @@ def read_trials(
         ...     rgb.read_trials(folder, template=model.template)
         [Trial('first': clean of 24 × 24 px)]
     """
+    if not isinstance(template, str):
+        raise InputError(
+            f"template is a {type(template).__name__}; give the text of a conversation, such as "
+            "model.template"
+        )
     return TrialsFile.read(path, progress=progress).trials(template)
 
 
@@ -123,7 +130,7 @@ class TrialsFile:
     @classmethod
     def read(cls, path: str | Path, *, progress: bool = True) -> "TrialsFile":
         """See `read_trials`."""
-        path = _file(Path(path))
+        path = _file(as_path(path, "a CSV with a row per trial"))
         header, table = _table(path)
         columns = _columns(path, header)
         cells = {
@@ -170,7 +177,9 @@ def _table(path):
         # Spreadsheets put a byte order mark first, which would become part of the first column's
         # name.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, strict=True))
+            separator = separator_of(file.readline())
+            file.seek(0)
+            rows = list(csv.reader(file, delimiter=separator, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"cannot read {path} as a CSV in UTF-8 ({error}); export it again as one"
@@ -207,7 +216,8 @@ def _check_text(path):
     if kind is not None:
         raise InputError(
             f"{path} is {kind}; give a CSV in UTF-8 with a row per trial, as spreadsheets export "
-            "it or pandas writes it with frame.to_csv(path, index=False)"
+            "it or pandas writes it with frame.to_csv(path, index=False), or have rgb.trials_from "
+            "(--columns) read it"
         )
 
 
@@ -216,9 +226,6 @@ def _columns(path, header):
     columns = [_plain(name) for name in header]
     while columns and not columns[-1]:
         columns.pop()
-    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
-        if len(columns) == 1 and separator in columns[0]:
-            raise InputError(f"{path.name} is separated by {name}; export it with commas")
     for name in REQUIRED:
         if name not in columns:
             raise InputError(f"{path.name} has no column {name!r}; it has {_listed(columns)}")
@@ -288,7 +295,7 @@ def _cells(path, number, cells, columns):
     if len(cells) != len(columns):
         raise InputError(
             f"{path.name}, row {number} has {len(cells)} cells but the header has {len(columns)}; "
-            "put cells that hold a comma into quotes"
+            "put cells that hold the separator into quotes"
         )
     row = {name: cell.strip() for name, cell in zip(columns, cells) if name is not None}
     # A whole prompt stays exactly as written: the answer may follow its last line break.

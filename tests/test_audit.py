@@ -137,6 +137,10 @@ FORMS = {
     '{"19": [6, 12], "20": [1]}': {"heads": [(19, 6), (19, 12), (20, 1)]},
     "[[19, 6], [19, 12]]": {"heads": [(19, 6), (19, 12)]},
     '["19.6", "19-12"]': {"heads": [(19, 6), (19, 12)]},
+    '["L19H6", "l19h12"]': {"heads": [(19, 6), (19, 12)]},
+    '[{"Layer": 1, "Head": 2, "score": 0.1}, {"Layer": 1, "Head": 3, "score": 0.2}]': {
+        "heads": [(1, 3), (1, 2)]
+    },
     '{"visual": [[1, 2]], "text": {"3": [4]}}': {"visual": [(1, 2)], "text": [(3, 4)]},
     '{"0-1": [0.1, 0.3], "0-2": [0.9], "1.0": 0.5}': {"heads": [(0, 2), (1, 0)]},
     '{"heads": [{"layer": 1, "head": 2, "role": "a + b"}]}': {"a": [(1, 2)], "b": [(1, 2)]},
@@ -155,6 +159,15 @@ def test_a_table_of_scores_is_read_list_by_list(tmp_path):
     )
     table.to_csv(tmp_path / "heads.csv", index=False)
     assert audit.read_lists(tmp_path / "heads.csv", top=2) == {"a": [(1, 2), (2, 3)], "b": [(0, 0)]}
+
+
+def test_a_table_of_a_locale_with_decimal_commas_is_read_and_a_heads_name_is_no_number(tmp_path):
+    file = tmp_path / "heads.csv"
+    file.write_text("\ufefflayer;head;score\n3;0;0,5\n3;1;0,75\n", "utf-8")
+    assert audit.read_lists(file, top=1) == {"heads": [(3, 1)]}
+    file.write_text("layer,head\n3,3.1\n")
+    with pytest.raises(rgb.InputError, match="whole numbers from 0, and there is 3.1"):
+        audit.read_lists(file)
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,7 @@ def test_numbers_of_numpy_and_single_names_and_edits_are_what_they_say(grouped, 
         ),
         (
             lambda model, trials: evidence.examine(model, trials, "a.toml"),
-            "among the hypotheses is 'a'; give Hypothesis values",
+            "among the hypotheses is 'a.toml'; give Hypothesis values",
         ),
         (lambda model, trials: rgb.read_run(__file__), "is a file; give the folder of a run"),
         (lambda model, trials: rgb.generate(model, trials), "trial is a list; the model talks"),

@@ -73,6 +73,7 @@ def test_a_text_is_these_claims_and_is_printed_back_the_same(text):
     [
         " right  up ,other down :\n z clean ->  changed",
         "right up, other down: z clean → changed",
+        "right up, other down: z clean->changed",
         "right up, other down,: z clean -> changed;",
     ],
 )

@@ -69,6 +69,8 @@ def test_a_cluster_that_is_named_is_the_trials_own():
         trial("2", "#111", "#333", cluster="attic"),
     ]
     assert clusters_of(named, drawn=False) == ["hall", "attic"]
+    beside = [replace(one, cluster=cluster) for one, cluster in zip(named, ("2", ""))]
+    assert clusters_of(beside, drawn=False) == ["2", "trial 2"]
     same = [replace(one, cluster="hall") for one in named]
     assert "2 trials in 1 cluster" in of_one_source(same) and "name one cluster" in of_one_source(
         same

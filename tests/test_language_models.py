@@ -112,6 +112,42 @@ def test_heads_that_see_what_an_indexer_chooses_are_refused(index_topk):
         wrapped(partial(deepseek_v32, index_topk=index_topk))
 
 
+def doge(tokens):
+    """A mask of each layer's own, made of what it reads, handed on by name."""
+    return hf.DogeConfig(**ids(tokens, **TEXT))
+
+
+def afmoe(tokens):
+    """A mask that is handed on by name."""
+    return hf.AfmoeConfig(**ids(tokens, **TEXT))
+
+
+def inkling2(tokens):
+    """A projection of heads that is gated by the stream."""
+    given = {name: TEXT[name] for name in TEXT if name != "intermediate_size"}
+    experts = dict(n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
+    config = hf.Inkling2Config().text_config
+    config.update(
+        ids(tokens, **given) | experts | dict(head_dim=8, swa_head_dim=8, swa_num_attention_heads=4)
+        | dict(swa_num_key_value_heads=2, layer_types=["hybrid"] * 4, d_rel=4, rel_extent=64)
+        | dict(n_layers_per_attn_res_block=2, tie_word_embeddings=False)
+    )  # fmt: skip
+    return config
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (doge, "its layers choose which tokens a head sees"),
+        (afmoe, "layer 0 hands attention its mask by name"),
+        (inkling2, "o_proj in layer 0 of 'inkling2' takes more than what heads write"),
+    ],
+)
+def test_what_a_language_model_does_otherwise_is_named(text, said):
+    with pytest.raises(rgb.InputError, match=said):
+        wrapped(text)
+
+
 def test_direct_effects_of_experts_that_return_several_things_add_up():
     model = wrapped(gpt_oss)
     [trial] = rgb.rgb_trials(model, 1)

@@ -118,7 +118,7 @@ FORBIDDEN = {
 # The folders and files of both packages: none imports one that stands later here when it runs.
 ROOMS = {
     "rgb_circuit": """
-        bars errors warning heads statistics boards files
+        bars errors warning files arguments heads statistics boards
         conversation pictures programs
         edits hypothesis trial task
         processor_parts module remote vlm running prompts

@@ -21,7 +21,7 @@ from rgb_circuit.conversation.answers import in_likeliest
 from rgb_circuit.errors import InputError
 from rgb_circuit.programs.pooled import pooled, pooled_shares
 from rgb_circuit.prompts import answer_ids, answer_tokens, locate, prompt_ids
-from rgb_circuit.trial import described
+from rgb_circuit.trial import as_trials, described
 
 CLOSE = dict(rtol=0, atol=2e-5)
 EXPECTED = {"clean": "right"}
@@ -305,3 +305,17 @@ def test_pieces_have_a_row_for_every_word(grouped, trials):
     pieces = rgb.answer_pieces(grouped, trials[0])
     assert pieces["answer"].tolist() == [word for words in WORDS.values() for word in words]
     assert pieces["token"].tolist() == sum(map(list, answer_ids(grouped, trials[0]).values()), [])
+
+
+def test_trials_that_accept_the_same_words_in_another_order_have_one_answer(grouped, trials):
+    first, second = trials
+    turned = of_words(second, {role: words[::-1] for role, words in WORDS.items()})
+    scored = [replace(one, expected={"clean": "three"}) for one in (first, turned)]
+    frame = rgb.patch_heads(grouped, scored, target="erased", heads=[(0, 0)], progress=False)
+    assert frame.groupby("role", observed=True)["answer"].nunique().eq(1).all()
+    played = rgb.play(grouped, scored, progress=False)
+    table = accuracy(played, scored)
+    assert table.loc[table["by"] == "answer", "level"].tolist() == ["blue / black / purple"]
+    # What statistics are told of, and nothing is done where words stand in one order already.
+    assert [one.words for one in as_trials(scored)] == [first.words] * 2
+    assert all(one is own for one, own in zip(as_trials(trials), trials))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import rgb_circuit as rgb
@@ -45,6 +46,11 @@ def test_fields_are_part_of_the_content_where_there_are_any(trial):
 def test_what_cannot_be_a_field(trial, changes, said):
     with pytest.raises(rgb.InputError, match=said):
         replace(trial, **changes)
+
+
+@pytest.mark.parametrize("given, kept", [(0, "0"), (np.int64(0), "0"), ("0", "0"), (None, "")])
+def test_a_cluster_may_be_called_zero(trial, given, kept):
+    assert replace(trial, cluster=given).cluster == kept
 
 
 def test_pictures_may_differ_in_size_but_for_a_tile(trial):

@@ -250,8 +250,6 @@ def test_a_place_that_is_none_is_refused(tmp_path, rows, place, part):
         (b"", "is empty"),
         (b'name,"question\n', "cannot read"),
         (b"name,\xe9\n", "cannot read .* in UTF-8"),
-        (b"name;question;clean\n", "separated by semicolons; export it with commas"),
-        (b"name\tquestion\tclean\n", "separated by tabs; export it with commas"),
         (
             ",".join(f"column {number}" for number in range(500)).encode(),
             "'column 11' and 488 more$",
@@ -491,3 +489,10 @@ def test_trials_and_a_file_exclude_each_other(tmp_path, rows, capsys):
     with pytest.raises(SystemExit):
         main(["play", "--trials", "8", "--trials-file", str(write(tmp_path, rows))])
     assert "not allowed with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_of_a_locale_with_decimal_commas_is_read(separator, tmp_path, rows):
+    plain = read_trials(write(tmp_path, rows))
+    turned = [[separator.join(row)] for row in rows]
+    assert read_trials(write(tmp_path, turned, encoding="utf-8-sig")) == plain

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -678,3 +679,80 @@ def test_equal_answers_are_equal_whatever_their_case_and_behind_lists():
         paired = rgb.pair(answers("Yes", "yes", "['yes', 'yeah']", "no"))
     assert sorted(map(str.casefold, map(str, paired["gt_answer"])))[-1].startswith(("yes", "["))
     assert len(paired) == 2
+
+
+# As data sets have them
+
+
+def test_boxes_as_coco_writes_them_are_refused_whichever_rows_are_left_out(llama):
+    # Read as corners, the second is a place as well, and another one.
+    rows = [row(0, box=[12, 12, 8, 8]), row(1, box=[2, 3, 10, 12.0])]
+    boxes = {"clean": {"thing": "box"}}
+    for strict in (True, False):
+        with pytest.raises(rgb.InputError, match="holds .left, top, width, height., as COCO"):
+            taken(llama, rows, boxes=boxes, strict=strict)
+    corners = [row(0, box=[12, 12, 20, 20]), row(1, box="[2, 3, 12, 15]")]
+    assert [one.boxes["clean"]["thing"] for one in taken(llama, corners, boxes=boxes)] == [
+        (12, 12, 20, 20), (2, 3, 12, 15)
+    ]  # fmt: skip
+    # One that is a place neither way is a row's own fault.
+    broken = [*corners, row(2, box=[20, 20, 12, 12])]
+    assert len(taken(llama, broken, boxes=boxes, strict=False)) == 2
+
+
+def test_a_picture_and_a_box_inside_a_cell_are_named_in_braces(llama):
+    rows = [
+        {**row(n), "images": [row()["clean"], {"bytes": png("blue"), "path": "b.png"}],
+         "objects": {"bbox": [[1, 2, 9, 10]]}}
+        for n in range(2)
+    ]  # fmt: skip
+    images = {"clean": "{images[0]}", "changed": "{images[1]}"}
+    [first, _] = taken(llama, rows, images=images, boxes={"clean": {"it": "{objects[bbox][0]}"}})
+    assert first.images["clean"].getpixel((0, 0)) == (255, 0, 0)
+    assert first.images["changed"].getpixel((0, 0)) == (0, 0, 255)
+    assert first.boxes == {"clean": {"it": (1, 2, 9, 10)}}
+    with pytest.raises(rgb.InputError, match=r"there are 2 pictures.*such as {images\[0\]}"):
+        taken(llama, rows, images={**images, "clean": "images"})
+
+
+def test_a_word_inside_an_entry_is_named_with_the_entry(llama):
+    rows = [row(0, **{"is": [{"answer": "red"}, {"answer": "blue"}]})]
+    with pytest.raises(rgb.InputError, match=r"such as {is\[0\]\[answer\]}"):
+        taken(llama, rows)
+    [trial] = taken(llama, rows, answers={"right": "{is[0][answer]}", "other": "was"})
+    assert trial.answers == {"right": "red", "other": "green"}
+
+
+def test_an_options_number_is_told_how_to_name_its_text(llama):
+    rows = [{**row(0), "options": ["red", "green"], "index": 1}]
+    asked = dict(question="Which?\n{options:letters}")
+    with pytest.raises(rgb.InputError, match=r"such as {options\[index\]:letter}"):
+        taken(llama, rows, **asked, answers={"right": "{index:letter}", "other": "B"})
+
+
+def test_base64_for_addresses_is_a_picture_too(llama):
+    letters = base64.urlsafe_b64encode(png("blue")).decode()
+    while not {"-", "_"} & set(letters):
+        letters = base64.urlsafe_b64encode(png("blue", len(letters))).decode()
+    [trial] = taken(llama, [row(0, clean=letters)])
+    assert trial.images["clean"].getpixel((0, 0)) == (0, 0, 255)
+
+
+def png(color, side=24):
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), color).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_pairs_of_a_file_know_its_folder(llama, tmp_path, monkeypatch):
+    for color in ("red", "green"):
+        (tmp_path / f"{color}.png").write_bytes(png(color))
+    table = "id,clean,is\n1,red.png,red\n2,green.png,green\n"
+    (tmp_path / "rows.csv").write_text(table)
+    monkeypatch.chdir(tmp_path.parent)
+    paired = rgb.pair(Path(tmp_path.name, "rows.csv"), differ="is")
+    paired.to_parquet(tmp_path / "pairs.parquet")
+    images = {"clean": "clean", "changed": "other_clean"}
+    answers = {"right": "is", "other": "other_is"}
+    for rows in (paired, tmp_path / "pairs.parquet"):
+        assert len(taken(llama, rows, images=images, answers=answers)) == 2

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rgb_circuit import Edit, InputError, Vlm
+from rgb_circuit.arguments import whole_number
 from rgb_circuit.edits import Positions, check_edits, check_heads
 from rgb_circuit.files.table_text import shortened
 from rgb_circuit.heads import Head
@@ -95,8 +96,7 @@ def design(
         InputError: no list, one that is empty or names a head that does not exist or one twice,
             invalid positions, or a negative number of random lists.
     """
-    if random_lists < 0:
-        raise InputError(f"random_lists is {random_lists}; use 0 or more")
+    random_lists = whole_number("random_lists", random_lists, least=0)
     if not isinstance(lists, Mapping) or not lists:
         raise InputError(
             f"lists is {shortened(lists)}; name each list of heads, such as {{'visual': [(19, 6), "

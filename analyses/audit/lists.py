@@ -2,13 +2,15 @@
 
 A file may hold one list, or several by name:
 
-- JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6"]``, a dictionary
-  name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, which are averaged),
-  or an export of ``rgb-circuit export``, a list per role;
-- CSV with the columns ``layer, head``, and optionally ``score`` and ``list``.
+- JSON: ``{"19": [6, 12]}`` (layer → heads), ``[[19, 6], [19, 12]]``, ``["19.6", "L19H6"]``, a
+  dictionary name → one of these, scores ``{"19-6": 0.8}`` (layer-head → score or scores, which are
+  averaged), or an export of ``rgb-circuit export``, a list per role;
+- CSV, or a JSON list of objects, with the columns ``layer, head``, and optionally ``score`` and
+  ``list``.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations, islice, product
 from math import comb, prod
@@ -20,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import InputError
-from rgb_circuit.files.table_text import shortened
+from rgb_circuit.arguments import as_path
+from rgb_circuit.files.table_text import separator_of, shortened
 from rgb_circuit.heads import Head
 
 Lists = dict[str, list[Head]]
@@ -50,12 +53,10 @@ def read_lists(path: str | Path, top: int | None = None) -> Lists:
         ...     read_lists(file)
         {'visual': [(19, 6), (19, 12)]}
     """
-    path = Path(path)
+    path = as_path(path, "a JSON or CSV file of heads")
     try:
         contents = (
-            pd.read_csv(path)
-            if path.suffix.lower() == ".csv"
-            else json.loads(path.read_text("utf-8"))
+            _csv(path) if path.suffix.lower() == ".csv" else json.loads(path.read_text("utf-8-sig"))
         )
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path} ({error}); give heads as JSON or CSV") from error
@@ -103,6 +104,11 @@ def alike(
     return list(islice(drawn.values(), most))
 
 
+def _csv(path):
+    separator = separator_of(path.read_text("utf-8-sig").partition("\n")[0])
+    return pd.read_csv(path, sep=separator, decimal="," if separator == ";" else ".")
+
+
 def _of_table(table, path, top):
     columns = {str(name).strip().casefold(): name for name in table}
     if not {"layer", "head"} <= set(columns):
@@ -111,11 +117,17 @@ def _of_table(table, path, top):
         )
     table = table.rename(columns={name: plain for plain, name in columns.items()})
     try:
+        numbers = table[["layer", "head"]].astype(float).to_numpy()
         table = table.astype({"layer": int, "head": int})
     except (TypeError, ValueError) as error:
         raise InputError(
             f"{path.name}: layer and head are whole numbers from 0 ({error})"
         ) from error
+    # A head called 19.6 in the column of heads would be head 19.
+    if (wrong := numbers[numbers % 1 != 0]).size:
+        raise InputError(
+            f"{path.name}: layer and head are whole numbers from 0, and there is {wrong[0]:g}"
+        )
     names = (
         table["list"].astype(str) if "list" in table else pd.Series(path.stem, index=table.index)
     )
@@ -133,6 +145,8 @@ def _of_table(table, path, top):
 def _of_json(contents, path, top):
     if isinstance(contents, Mapping) and isinstance(contents.get("heads"), Sequence):
         return _of_export(contents["heads"], path)
+    if isinstance(contents, list) and contents and all(isinstance(r, Mapping) for r in contents):
+        return _of_table(pd.DataFrame(contents), path, top)
     if isinstance(contents, Mapping) and contents and not all(map(_is_layer_or_head, contents)):
         return {
             str(name): _one_list(part, f"{path.name}, {name!r}", path, top)
@@ -180,7 +194,8 @@ def _several(value, where):
 
 def _head(given: Any, where: str) -> Head:
     if isinstance(given, str):
-        return Head.parse(given.strip().replace("-", "."), f"a head of {where}")
+        text = re.sub(r"L(\d+)H(\d+)", r"\1.\2", given.strip(), flags=re.IGNORECASE)
+        return Head.parse(text.replace("-", "."), f"a head of {where}")
     pair = list(given) if isinstance(given, Sequence) else []
     if len(pair) != 2 or not all(type(number) is int and number >= 0 for number in pair):
         raise InputError(f"{where} holds {shortened(given)}, which is no head; give {FORMS}")

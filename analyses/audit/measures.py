@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from rgb_circuit import Trial, Vlm
+from rgb_circuit import InputError, Trial, Vlm
+from rgb_circuit.arguments import whole_number
 from rgb_circuit.calls.panels import least_effect
 from rgb_circuit.calls.patching import PatchedEdits
 from rgb_circuit.edits import label_of
@@ -24,7 +25,7 @@ from rgb_circuit.statistics import (
 )
 from rgb_circuit.statistics.absence import mostly_p
 from rgb_circuit.stimuli.replicates import observed
-from rgb_circuit.stimuli.tasks import task_of
+from rgb_circuit.stimuli.tasks import corrupted, task_of
 from rgb_circuit.trial import as_trials
 
 from ..circuit.faithfulness import check_trials, logit_difference, restored_fraction, source_words
@@ -100,11 +101,12 @@ def audit(
         >>> heads(frame)[["list", "layer", "head", "verdict"]].values.tolist()
         [['readers', 3, 0, 'causal'], ['readers', 3, 2, 'causal'], ['lookers', 3, 3, 'looks only']]
     """
-    trials, others = (
-        as_trials(trials),
-        {name: as_trials(more) for name, more in (also or {}).items()},
-    )
-    target = target or task_of(trials).corrupted
+    trials = as_trials(trials)
+    if also is not None and not isinstance(also, Mapping):
+        raise InputError("also is trials without a name; give a mapping, such as {'counting': …}")
+    others = {name: as_trials(more) for name, more in (also or {}).items()}
+    target = corrupted(trials, target)
+    seed = whole_number("seed", seed, least=0)
     check_trials(trials, source, target)
     for more in others.values():
         check_trials(more, source, task_of(more).corrupted)

@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from rgb_circuit import Edit, InputError, Trial, Vlm
+from rgb_circuit.arguments import whole_number
 from rgb_circuit.heads import Head
 from rgb_circuit.statistics import ratio_interval, shown_to_fall
+from rgb_circuit.trial import one_condition
 
 
 def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
@@ -25,6 +27,7 @@ def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
             f"there are {len(trials)} trials, and an interval needs 2 or more; use "
             "rgb_trials(model, n=32)"
         )
+    source, target = one_condition("source", source), one_condition("target", target)
     if source == target:
         raise InputError(
             f"source and target are both {source!r}, so there is nothing to restore; use two "
@@ -44,10 +47,10 @@ def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
             )
 
 
-def check_random_sets(random_sets: int) -> None:
-    """Refuse a comparison with no random set."""
-    if random_sets < 1:
-        raise InputError(f"random_sets is {random_sets}; draw at least one")
+def as_draws(random_sets: int, seed: int) -> tuple[int, int]:
+    """How many random sets are drawn, and the seed; InputError unless both are whole numbers, and
+    there is a set to compare with."""
+    return whole_number("random_sets", random_sets), whole_number("seed", seed, least=0)
 
 
 def held_heads(model: Vlm, target: str) -> dict[Head, Edit]:

@@ -44,7 +44,7 @@ from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
-    check_random_sets,
+    as_draws,
     check_trials,
     held_heads,
     isolating_edits,
@@ -135,7 +135,7 @@ def circuit(
             "alone needs none: patch_edits with Edit(layer, head, 'zero'))"
         )
     heads = _heads(model, heads)
-    check_random_sets(random_sets)
+    random_sets, seed = as_draws(random_sets, seed)
     paired = with_partners(trials, source, target, seed)
 
     restored, working = _variants(model, heads, source, target, random_sets, seed)

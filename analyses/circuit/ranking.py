@@ -7,6 +7,7 @@ import pandas as pd
 
 from rgb_circuit import InputError, Trial, Vlm
 from rgb_circuit.calls.patching import PatchedEdits, PatchedHeads
+from rgb_circuit.edits import check_heads
 from rgb_circuit.heads import Head
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
@@ -15,7 +16,7 @@ from rgb_circuit.stimuli.tasks import corrupted
 from rgb_circuit.trial import as_trials
 
 from .faithfulness import (
-    check_random_sets,
+    as_draws,
     check_trials,
     held_heads,
     isolating_edits,
@@ -110,11 +111,11 @@ def curve(
     trials = as_trials(trials)
     target = corrupted(trials, target)
     check_trials(trials, source, target)
-    check_random_sets(random_sets)
-    ranking = [Head(int(layer), int(head)) for layer, head in ranking]
-    if sorted(ranking) != model.heads():
+    random_sets, seed = as_draws(random_sets, seed)
+    given, ranking = ranking, check_heads(model, ranking, "ranking")
+    if len(given) > len(ranking) or sorted(ranking) != model.heads():
         raise InputError(
-            f"the ranking holds {len(ranking)} heads, {len(set(ranking))} different ones, but "
+            f"the ranking holds {len(given)} heads, {len(ranking)} different ones, but "
             f"{model.name} has "
             f"{len(model.heads())}; rank each head of the model once, as ranked(model, trials) does"
         )

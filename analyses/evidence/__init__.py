@@ -80,6 +80,7 @@ trials out.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ from rgb_circuit.stimuli.replicates import of_one_source, with_trials
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Task
 from rgb_circuit.task import pictures as shown
-from rgb_circuit.trial import as_trials
+from rgb_circuit.trial import as_trials, asked_of
 from rgb_circuit.warning import warn
 
 from .asked import asked, with_controls
@@ -163,9 +164,12 @@ def examine(
         >>> [str(head) for head in heads(frame, raises)]
         ['3.1', '3.2', '3.3']
     """
-    trials = as_trials(trials)
-    hypotheses = [hypotheses] if isinstance(hypotheses, Hypothesis) else [*hypotheses]
-    if other := [one for one in hypotheses if not isinstance(one, Hypothesis)]:
+    trials = asked_of(model, trials)
+    alone = isinstance(hypotheses, Hypothesis | str) or not isinstance(hypotheses, Iterable)
+    listed: list[Any] = [hypotheses] if alone else list(hypotheses)
+    if not listed:
+        raise InputError("there are no hypotheses; give at least one")
+    if other := [one for one in listed if not isinstance(one, Hypothesis)]:
         raise InputError(
             f"among the hypotheses is {shortened(other[0])}; give Hypothesis values, such as "
             "rgb.read_hypotheses('reader.toml') returns"
@@ -173,7 +177,7 @@ def examine(
     if shared := of_one_source(trials):
         warn(shared)
     frame = follow(
-        model, steps(model, trials, hypotheses, **options), progress=progress, stage="patching"
+        model, steps(model, trials, listed, **options), progress=progress, stage="patching"
     )
     wrong = frame["wrong"].iloc[0]
     if wrong and not options.get("only_correct"):

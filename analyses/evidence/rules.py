@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rgb_circuit.arguments import as_number
 from rgb_circuit.errors import InputError
 
 
@@ -15,6 +16,10 @@ class Rules:
     split: bool
 
     def __post_init__(self):
+        for name in ("margin", "least"):
+            if (number := as_number(getattr(self, name))) is None:
+                raise InputError(f"{name} is {getattr(self, name)!r}; give a number, such as 0.05")
+            object.__setattr__(self, name, number)
         if not self.margin > 0:
             raise InputError(
                 f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"

@@ -25,7 +25,7 @@ from rgb_circuit.calls.panels import LEAST_GAP
 from rgb_circuit.calls.play import right_words
 from rgb_circuit.stimuli.replicates import named_clusters
 from rgb_circuit.task import Task
-from rgb_circuit.trial import Trial
+from rgb_circuit.trial import Trial, as_trials
 
 # At most this many answers, strata or conditions are printed.
 MOST_PRINTED = 12
@@ -115,6 +115,7 @@ def by_trial(played: pd.DataFrame, trials: Sequence[Trial]) -> pd.DataFrame:
         >>> table[["right", "n", "flips", "has_gap"]].values.tolist()[0]
         [5, 5, True, True]
     """
+    trials = as_trials(trials)
     # Plain dictionaries: a frame per trial takes a minute for ten thousand trials.
     seen = {(str(row["trial"]), str(row["condition"])): row for row in played.to_dict("records")}
     rows = []
@@ -172,6 +173,7 @@ def accuracy(
         >>> table.loc[table["by"] == "flips", ["right", "n"]].values.tolist()
         [[4, 4]]
     """
+    trials = as_trials(trials)
     guessed = chance(played, task)
     scored = played[played["correct"].notna()].astype({"condition": str, "trial": str})
     by_name, clusters = {trial.name: trial for trial in trials}, named_clusters(trials, task)

@@ -9,6 +9,7 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 
+from rgb_circuit.arguments import as_path
 from rgb_circuit.bars import tqdm
 from rgb_circuit.errors import NotDrawn, attempt
 from rgb_circuit.files.results import write_bytes
@@ -31,7 +32,8 @@ def write(folder: str | Path) -> Path:
         NotDrawn: sections that could not be drawn; the report is written without them.
     """
     known = known_sections()
-    run = read(Path(folder), [head.NEEDS, *(section.needs for section in known.values())])
+    folder = as_path(folder, "a run's folder")
+    run = read(folder, [head.NEEDS, *(section.needs for section in known.values())])
     shown: list[dict[str, object]] = []
     # Sections that do not apply to the task.
     left_out: list[str] = []

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import rgb_circuit as rgb
+from rgb_circuit.arguments import whole_number
 from rgb_circuit.calls.panels import PANELS, panels
 from rgb_circuit.heads import Head
 from rgb_circuit.plots.canvas import BLUE, VERMILION, new_axes, new_figure, write_names
@@ -104,7 +105,7 @@ def compare(
             k out of range.
     """
     both = _side_by_side(frame, reference)
-    if not 1 <= k <= len(both):
+    if (whole_number("k", k)) > len(both):
         raise rgb.InputError(f"k is {k}; use 1 to {len(both)}, the number of heads")
     rows = []
     for panel, (target, role) in PANELS.items():

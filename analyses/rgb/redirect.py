@@ -30,23 +30,26 @@ Source: attention knockout (Geva et al. 2023, arXiv 2304.14767) turned into its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import inf, isnan
+from math import inf
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
 from rgb_circuit import InputError, Trial, Vlm
+from rgb_circuit.arguments import as_number, whole_number
 from rgb_circuit.calls.patching import PatchedEdits, in_order
 from rgb_circuit.edits import check_edits, check_heads
+from rgb_circuit.files.table_text import shortened
 from rgb_circuit.measuring.measure import stepwise
 from rgb_circuit.measuring.measurement import Steps
 from rgb_circuit.statistics import decidable, rank_p
 from rgb_circuit.stimuli.drawing import words_for
 from rgb_circuit.stimuli.replicates import named_clusters, with_trials
 from rgb_circuit.stimuli.tasks import find
+from rgb_circuit.trial import as_trials
 
 from ..steering import looking_at as looking_at
 from ..steering import others
@@ -101,13 +104,13 @@ def redirect(
         raise InputError(
             "heads is empty; name at least one (layer, head), such as a color extractor"
         )
-    wrong = [bias for bias in biases if isnan(bias) or bias <= 0]
-    if wrong or not len(biases):
+    given = [as_number(bias) for bias in biases] if isinstance(biases, Iterable) else []
+    if not given or not all(bias is not None and bias > 0 for bias in given):
         raise InputError(
-            f"biases is {list(biases)}; give numbers above 0, and inf to knock out all else"
+            f"biases is {shortened(biases)}; give numbers above 0, and inf to knock out all else"
         )
-    if not isinstance(draws, int) or draws < 1:
-        raise InputError(f"draws is {draws!r}; use a whole number from 1 on")
+    trials = as_trials(trials)
+    draws, seed = whole_number("draws", draws), whole_number("seed", seed, least=0)
     # The other places do not depend on the heads.
     places, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
     sets: dict[str, Sequence[tuple[int, int]]] = {"found": chosen}

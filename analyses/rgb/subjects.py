@@ -16,6 +16,7 @@ import pandas as pd
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 import rgb_circuit as rgb
+from rgb_circuit.arguments import whole_number
 from rgb_circuit.models.planted import (
     DECOYS,
     MODERATE_NOISE,
@@ -174,15 +175,12 @@ def family(
         trials: the number of trials for all models, instead of these numbers.
         kinds: of `KINDS`.
     """
-    if planted_each < 1 or random < 1:
-        raise rgb.InputError(
-            f"{planted_each} planted and {random} random models were asked for; use at least one "
-            "of each"
-        )
-    if seed < 0:
-        raise rgb.InputError(f"seed is {seed}; use a whole number from 0 on")
-    if trials is not None and trials < 1:
-        raise rgb.InputError(f"trials is {trials}; use a whole number from 1 on, such as 32")
+    planted_each, random = (
+        whole_number("planted_each", planted_each),
+        whole_number("random", random),
+    )
+    seed = whole_number("seed", seed, least=0)
+    trials = None if trials is None else whole_number("trials", trials)
     first = 1000 * seed
     numbers = [first + index for index in range(planted_each)]
     usual, sizes = ((USUAL,), TRIALS) if trials is None else ((trials,), (trials,))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
+import numpy as np
 from PIL import Image
+
+from ..arguments import whole_number
+from ..errors import InputError
+from ..files.table_text import shortened
 
 RGB = tuple[int, int, int]
 
@@ -54,9 +60,11 @@ def draw(
         >>> board.getpixel((3, 0)), board.getpixel((4, 0))
         ((0, 0, 255), (255, 0, 0))
     """
-    side = grid * tile_px + margin
+    grid, tile_px = whole_number("grid", grid), whole_number("tile_px", tile_px)
+    side = grid * tile_px + whole_number("margin", margin, least=0)
     image = Image.new("RGB", (side, side), tuple(background))
     for (row, column), color in tiles.items():
+        check_tile((row, column), grid)
         left, top = column * tile_px, row * tile_px
         image.paste(tuple(color), (left, top, left + tile_px, top + tile_px))
     return image
@@ -74,3 +82,30 @@ def moved_tile(tile: tuple[int, int], grid: int) -> tuple[int, int]:
     """
     place = ((tile[0] + grid // 2) % grid, (tile[1] + grid // 2) % grid)
     return place if place != (0, 0) else (grid - 1, grid - 1)
+
+
+def check_tile(tile, grid) -> tuple[tuple[int, int], int]:
+    """``tile`` (row, column) and ``grid`` as whole numbers; InputError unless the tile lies on a
+    ``grid`` × ``grid`` board."""
+    if grid is None:
+        raise InputError(
+            f"tile {tile} was given without a grid; give grid, the number of tiles per side"
+        )
+    if not _whole(grid) or grid < 1:
+        raise InputError(f"grid is {shortened(grid)}; give a whole number of tiles per side")
+    if not isinstance(tile, (Sequence, np.ndarray)) or len(tile) != 2 or not all(map(_whole, tile)):
+        raise InputError(
+            f"tile is {shortened(tile)}; give its row and column, whole numbers from 0"
+        )
+    if not all(0 <= index < grid for index in tile):
+        raise InputError(
+            f"tile {tuple(tile)} is off the {grid} × {grid} grid; rows and columns go from 0 to "
+            f"{grid - 1}"
+        )
+    row, column = tile
+    return (int(row), int(column)), int(grid)
+
+
+def _whole(value):
+    """Whether a value is a whole number, even as 3.0: a column with missing cells holds floats."""
+    return isinstance(value, Real) and value % 1 == 0

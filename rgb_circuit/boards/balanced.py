@@ -2,11 +2,11 @@
 used."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from ..arguments import whole_number
 from ..errors import InputError
 from ..warning import warn
 
@@ -53,7 +53,8 @@ def balanced(
     """
     check_request(n, seed, fixed, (*roles, "tile", *also))
     drawn_roles = [role for role in roles if role not in fixed]
-    free = [word for word in words if word not in fixed.values()]
+    taken = {word for word in fixed.values() if isinstance(word, str)}
+    free = [word for word in words if word not in taken]
     if len(free) < len(drawn_roles):
         pass_more = "".join(f", or pass {name}=" for name in also)
         raise InputError(
@@ -95,10 +96,8 @@ def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[s
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
         )
-    if not isinstance(n, Integral) or n < 1:
-        raise InputError(f"n is {n!r}; ask for a whole number of trials, one or more")
-    if not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"seed is {seed!r}; use a whole number from 0 on")
+    whole_number("n", n)
+    whole_number("seed", seed, least=0)
 
 
 def in_turn(options: Sequence[Any], n: int, rng: np.random.Generator) -> list[Any]:

@@ -14,7 +14,7 @@ from ..measuring.measurement import Measurement, Parts
 from ..prompts import check_trials
 from ..prompts.asking import read
 from ..remote.jobs import Jobs
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 
 
@@ -42,9 +42,8 @@ def answer_pieces(
         >>> pieces.loc[~pieces["whole"], "answer"].tolist()
         []
     """
-    [frame] = measure(
-        model, [Pieces(tuple(as_trials(trials)))], progress=progress, stage="reading answer tokens"
-    )
+    pieces = Pieces(tuple(asked_of(model, trials)))
+    [frame] = measure(model, [pieces], progress=progress, stage="reading answer tokens")
     return frame
 
 

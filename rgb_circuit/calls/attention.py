@@ -20,7 +20,7 @@ from ..prompts import check_trials, encode, prompt_ids
 from ..remote.jobs import Jobs
 from ..running.checks import check_attention, check_finite
 from ..running.execute import execute
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 
 
@@ -49,7 +49,7 @@ def attention_from_end(
         InputError: a head that does not exist, a condition that a trial lacks, or trials that
             cannot be shown to this model, before any forward.
     """
-    trials = as_trials(trials)
+    trials = asked_of(model, trials)
     heads = model.heads() if heads is None else check_heads(model, heads)
     indices = np.array(heads, dtype=int).reshape(-1, 2).T.tolist()
     check_trials(model, trials, conditions)

@@ -52,7 +52,7 @@ from ..remote.jobs import Jobs
 from ..running.checks import check_finite, check_unedited
 from ..running.execute import execute
 from ..running.memory import chunks, layers_with_gradients, pictures_with_gradients
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 from .patching import LABELS, Patched, in_order, targets_of
 
@@ -105,7 +105,7 @@ def attribute(
         >>> odd.nlargest(2).index.tolist()
         [(3, 1), (3, 2)]
     """
-    trials = as_trials(trials)
+    trials = asked_of(model, trials)
     if method not in METHODS:
         raise InputError(f"method is {method!r}; use {' or '.join(map(repr, METHODS))}")
     targets = targets_of(target, trials)
@@ -120,12 +120,12 @@ def attribute(
         raise InputError(
             f"source {source!r} is not estimated; name a condition or 'zero', or use patch_heads"
         )
-    groups = [EACH] if positions == EACH else groups_of("positions", positions)
+    groups = groups_of("positions", positions)
     if EACH in groups and len(groups) > 1:
         raise InputError(f"positions is {EACH!r} beside other groups; ask for it alone")
     check_edits(model, {"all": [Edit(0, 0, source, positions=_within(one)) for one in groups]})
     measurement = Attributed(
-        tuple(as_trials(trials)), source, tuple(targets), tuple(groups), method, tuple(heads)
+        tuple(trials), source, tuple(targets), tuple(groups), method, tuple(heads)
     )
     [frame] = measure(model, [measurement], progress=progress, stage="attribution")
     return frame

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import pandas as pd
 
+from ..arguments import whole_number
 from ..errors import InputError
 from ..heads import Head
 from ..keeping.saved_run import SavedRun, read_run, recorded_task
@@ -85,8 +86,7 @@ def compare_runs(
             "heads of models of different shape are not the same heads, so compare runs of the "
             "same ones"
         )
-    if k < 1:
-        raise InputError(f"k is {k}; use 1 or more heads")
+    k = whole_number("k", k)
     samples = [
         averaged(frame, recorded_clusters(run.manifest["trials"], recorded_task(run.manifest)))
         for frame, run in zip(frames, runs)

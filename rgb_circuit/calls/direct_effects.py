@@ -44,7 +44,7 @@ from ..prompts import answer_ids, answer_table, check_trials, columns_of, encode
 from ..remote.jobs import Jobs
 from ..running.checks import check_finite
 from ..running.execute import execute
-from ..trial import Trial, as_conditions, as_trials
+from ..trial import Trial, as_conditions, asked_of
 from ..vlm import Vlm
 
 
@@ -81,7 +81,7 @@ def direct_effects(
     """
     [frame] = measure(
         model,
-        [Decomposed(tuple(as_trials(trials)), as_conditions(conditions))],
+        [Decomposed(tuple(asked_of(model, trials)), as_conditions(conditions))],
         progress=progress,
         stage="direct effects",
     )

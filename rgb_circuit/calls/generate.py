@@ -21,12 +21,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from transformers import GenerationConfig
 
+from ..arguments import check_wrapped, whole_number
 from ..edits import OF_ATTENTION, AttentionEdit, Edit, Positions, check_edits
 from ..errors import FOREIGN, InputError, first_line
 from ..programs.said import said
@@ -34,7 +34,7 @@ from ..programs.sweep import plain
 from ..prompts import check_trials, encode
 from ..running.checks import check_attention, check_finite, check_seeing
 from ..running.execute import execute
-from ..trial import Trial
+from ..trial import Trial, one_condition
 from ..vlm import Vlm
 from .patching import PatchedEdits
 
@@ -129,16 +129,16 @@ def generate(
         unedited: blue
         edited:   white
     """
+    check_wrapped(model)
     if not isinstance(trial, Trial):
         raise InputError(
             f"trial is a {type(trial).__name__}; the model talks about one at a time, so give one, "
             "such as trials[0]"
         )
-    if not isinstance(max_new_tokens, Integral) or max_new_tokens < 1:
-        raise InputError(f"max_new_tokens is {max_new_tokens!r}; use a whole number from 1 on")
-    max_new_tokens = int(max_new_tokens)
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens)
     settings = _settings(model, max_new_tokens)
-    edits = (edits,) if isinstance(edits, Edit | AttentionEdit) else tuple(edits)
+    one_condition("condition", condition)
+    edits = (edits,) if isinstance(edits, Edit | AttentionEdit) else tuple(edits or ())
     variants = {"unedited": (), "edited": edits} if edits else {"unedited": ()}
     kept, front, pictures = 1, 0, {}
     spots: Mapping[Positions, list[int]] | None = {}

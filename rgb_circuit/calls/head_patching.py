@@ -11,11 +11,11 @@ from ..edits import Edit, check_edits, check_heads, component_of
 from ..errors import InputError
 from ..heads import Head
 from ..measuring.measure import measure
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 from ..warning import warn
 from .attribute import METHODS, attribute
-from .patching import PatchedHeads, check_batch_size, in_order, targets_of
+from .patching import PatchedHeads, as_batch_size, in_order, targets_of
 
 # With `among`, the share of heads that are patched, and the least number of heads.
 PART, LEAST = 0.1, 32
@@ -74,8 +74,8 @@ def patch_heads(
         >>> odd.nlargest(3).index.tolist()
         [(3, 1), (3, 2), (3, 3)]
     """
-    trials = as_trials(trials)
-    check_batch_size(batch_size)
+    trials = asked_of(model, trials)
+    batch_size = as_batch_size(batch_size)
     heads = model.heads() if heads is None else check_heads(model, heads)
     patch: dict[str, Any] = dict(
         source=source, component=component, positions=positions, over=over, without=without

@@ -19,17 +19,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from numbers import Integral
 from typing import ClassVar
 
 import pandas as pd
 
+from ..arguments import as_whole
 from ..edits import AttentionEdit, Groups, Positions, check_edits, check_heads, groups_of, label_of
 from ..errors import InputError
 from ..measuring.measure import measure
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of, one_condition
 from ..vlm import Vlm
-from .patching import Patched, check_batch_size, in_order
+from .patching import Patched, as_batch_size, in_order
 
 LABELS = ("trial", "condition", "queries", "keys", "role", "answer")
 
@@ -75,8 +75,8 @@ def knockout(
         >>> odd[odd < -1].index.tolist()
         [3]
     """
-    trials = as_trials(trials)
-    check_batch_size(batch_size)
+    trials, condition = asked_of(model, trials), one_condition("condition", condition)
+    batch_size = as_batch_size(batch_size)
     chosen = None if heads is None else check_heads(model, heads)
     measurements = [
         Knocked.of(model, trials, condition, looking, keys, window, chosen, batch_size)
@@ -119,11 +119,12 @@ class Knocked(Patched):
         Raises:
             InputError: groups or heads that do not exist, no such window, or nothing to knock out.
         """
-        if not isinstance(window, Integral) or not 1 <= window <= model.n_layers:
+        wide = as_whole(window)
+        if wide is None or not 1 <= wide <= model.n_layers:
             raise InputError(
                 f"window is {window!r}; use a whole number from 1 to {model.n_layers} layers"
             )
-        window = int(window)
+        window = wide
         edits, about = {}, []
         pairs: Sequence[tuple[int, int | None]] = (
             [(layer, None) for layer in range(model.n_layers)] if heads is None else heads

@@ -20,9 +20,9 @@ import pandas as pd
 from ..edits import OF_A_LAYER, Edit, Groups, Positions, check_edits, groups_of
 from ..errors import InputError
 from ..measuring.measure import measure
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
-from .patching import Patched, check_batch_size, in_order, targets_of
+from .patching import Patched, as_batch_size, in_order, targets_of
 
 
 def patch_layers(
@@ -61,13 +61,13 @@ def patch_layers(
         >>> odd.nlargest(2).index.tolist()
         ['tile', 'rest']
     """
-    trials = as_trials(trials)
+    trials = asked_of(model, trials)
     if component not in OF_A_LAYER:
         raise InputError(
             f"component is {component!r}; use {', '.join(map(repr, OF_A_LAYER))}, or patch_heads "
             "for heads"
         )
-    check_batch_size(batch_size)
+    batch_size = as_batch_size(batch_size)
     measurements = [
         PatchedLayers.of(model, trials, component, source, one, group, batch_size)
         for one, group in product(targets_of(target, trials), groups_of("positions", positions))

@@ -24,7 +24,7 @@ Modules are called, parameters never read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, cast
@@ -53,7 +53,7 @@ from ..remote.jobs import Jobs
 from ..running.checks import check_finite
 from ..running.execute import execute
 from ..running.memory import chunks, logits_at_once, pictures_at_once
-from ..trial import Trial, as_conditions, as_trials
+from ..trial import Trial, as_conditions, asked_of
 from ..vlm import Vlm
 
 # Components that are normed at their own size, and at the size of the final residual stream.
@@ -100,13 +100,13 @@ def lens(
         >>> mean.idxmax(axis=1).tolist()
         ['none', 'none', 'none', 'odd']
     """
-    trials = as_trials(trials)
+    trials = asked_of(model, trials)
     wanted = _wanted(model, component, layers, heads)
     # Words and ints are interpreted as in an edit.
     read_at = Edit(0, 0, positions=cast(Positions, positions))
     check_edits(model, {"lens": [read_at]})
     measurement = Read(
-        tuple(as_trials(trials)),
+        tuple(trials),
         as_conditions(conditions),
         component,
         tuple(wanted),
@@ -169,6 +169,8 @@ def _wanted(model, component, layers, heads):
                 f"component {component!r} is the whole layer's; name layers, not heads"
             )
         layers = range(model.n_layers) if layers is None else layers
+        if not isinstance(layers, Iterable):
+            raise InputError(f"layers is {layers!r}; give a list, such as [3]")
         for layer in layers:
             check_layer(model, layer)
         found = [(int(layer), None) for layer in dict.fromkeys(layers)]

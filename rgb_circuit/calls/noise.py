@@ -24,7 +24,7 @@ import pandas as pd
 
 from ..measuring.measure import measure
 from ..statistics import ROUNDING
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 from .panels import mean_floor
 from .patching import Patched, PatchedHeads, targets_of
@@ -57,7 +57,7 @@ def noise_floor(
         >>> rgb.noise_floor(model, trials, target="recolored") < 0.001
         True
     """
-    trials, heads = as_trials(trials), spread(model.heads())
+    trials, heads = asked_of(model, trials), spread(model.heads())
     plain = [
         PatchedHeads.of(
             model, trials, "zero" if one == "clean" else "clean", one, "z", positions, heads

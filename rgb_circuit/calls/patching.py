@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 import pandas as pd
 
+from ..arguments import whole_number
 from ..edits import (
     ARTIFICIAL,
     AnyEdit,
@@ -31,7 +32,7 @@ from ..prompts import answer_ids, check_trials, encode, locate, prompt_ids, reru
 from ..remote.jobs import Jobs, gathering
 from ..running.execute import execute
 from ..stimuli.tasks import task_of
-from ..trial import Trial, as_trials
+from ..trial import Trial, as_conditions, asked_of
 from ..vlm import Vlm
 
 LABELS = ("trial", "source", "target", "component", "positions", "role", "answer")
@@ -67,8 +68,8 @@ def patch_edits(
         >>> odd.round().to_dict()
         {'one': 4.0, 'three': 8.0}
     """
-    trials = as_trials(trials)
-    check_batch_size(batch_size)
+    trials = asked_of(model, trials)
+    batch_size = as_batch_size(batch_size)
     check_edits(model, variants)
     measurements = [
         PatchedEdits.of(trials, variants, one, batch_size) for one in targets_of(target, trials)
@@ -260,19 +261,16 @@ def _edit(head, source, component, positions, over=None, without=None):
     return Edit(layer, index, source, component, positions, over=over, without=without)
 
 
-def check_batch_size(batch_size: int | None) -> None:
-    """Raise InputError unless a batch size is a whole number from 1 on, or None."""
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(
-            f"batch_size is {batch_size!r}; use a whole number from 1 on, or leave it out"
-        )
+def as_batch_size(batch_size: int | None) -> int | None:
+    """A batch size as an int, or None; InputError unless it is a whole number from 1 on."""
+    return None if batch_size is None else whole_number("batch_size", batch_size)
 
 
 def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> list[str]:
     """The conditions to patch, each once, by default those of the trials' task; InputError if there
     are none."""
     named = task_of(trials).targets if target is None else target
-    targets = [named] if isinstance(named, str) else list(dict.fromkeys(named))
+    targets = list(dict.fromkeys(as_conditions(named, "target")))
     if not targets:
         raise InputError("target is empty; name at least one condition to patch")
     return targets

@@ -22,9 +22,9 @@ Source: Wang et al. 2022 (arXiv 2211.00593); Goldowsky-Dill et al. 2023 (arXiv 2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from ..errors import InputError
 from ..measuring.measure import measure
 from ..measuring.measurement import Measurement, Seen
 from ..stimuli.tasks import corrupted
-from ..trial import Trial, as_trials
+from ..trial import Trial, asked_of
 from ..vlm import Vlm
 from .patching import Patched, in_order, targets_of
 
@@ -85,9 +85,10 @@ def patch_paths(
         >>> odd.nlargest(2).index.tolist()
         [1, 0]
     """
-    trials = as_trials(trials)
+    trials = asked_of(model, trials)
     senders, receivers = check_senders(model, senders), check_heads(model, receivers, "receivers")
-    ends = [into] if isinstance(into, str) else list(dict.fromkeys(into))
+    alone = isinstance(into, str) or not isinstance(into, Iterable)
+    ends: list[Any] = [into] if alone else list(dict.fromkeys(into))
     for what, given in (("senders", senders), ("receivers", receivers), ("into", ends)):
         if not given:
             raise InputError(f"{what} is empty; name at least one")

@@ -14,7 +14,7 @@ from ..measuring.measurement import OfPictures, Request
 from ..prompts import answer_ids, check_trials, prompt_ids
 from ..prompts.asking import read
 from ..remote.jobs import Jobs
-from ..trial import Trial, as_conditions, as_trials
+from ..trial import Trial, as_conditions, asked_of
 from ..vlm import Vlm
 
 
@@ -53,7 +53,7 @@ def play(
         >>> played.loc[~played["correct"], "trial"].tolist()
         []
     """
-    measurement = Played.of(as_trials(trials), conditions)
+    measurement = Played.of(asked_of(model, trials), conditions)
     [frame] = measure(model, [measurement], progress=progress, stage="playing")
     return frame
 

@@ -45,8 +45,8 @@ from ..running.checks import check_finite
 from ..running.execute import execute
 from ..statistics import ROUNDING
 from ..stimuli.replicates import Replicates, observed, with_trials
-from ..stimuli.tasks import task_of
-from ..trial import Trial, as_trials
+from ..stimuli.tasks import corrupted
+from ..trial import Trial, asked_of, one_condition
 from ..vlm import Vlm
 from ..warning import warn
 from .attention import attention_from_end, over_picture
@@ -95,8 +95,9 @@ def scores(
         >>> table["effect"].nlargest(2).index.tolist(), table["picture"].nlargest(1).index.tolist()
         ([(3, 1), (3, 2)], [(3, 1)])
     """
-    trials = as_trials(trials)
-    target = target or task_of(trials).corrupted
+    trials = asked_of(model, trials)
+    target = one_condition("target", corrupted(trials, target))
+    source = one_condition("source", source)
     for trial in trials:
         if missing := [name for name in (source, target) if name not in trial.expected]:
             raise InputError(

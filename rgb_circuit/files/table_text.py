@@ -1,8 +1,18 @@
 """Names and words as tables give them: text and whole numbers are taken, the rest is refused."""
 
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 from ..errors import InputError
+
+SEPARATORS = (",", ";", "\t", "|")
+
+
+def separator_of(header: str, usual: str = ",") -> str:
+    """What stands between the cells of a table whose first line this is: Excel writes semicolons
+    where the comma is the decimal mark."""
+    return usual if usual in header else max(SEPARATORS, key=header.count)
 
 
 def as_text(value: object, what: str, example: str) -> str:
@@ -31,3 +41,13 @@ def shortened(value: object, most: int = 40) -> str:
     """A value as Python writes it, in one line, or the beginning of that."""
     text = " ".join(repr(value).splitlines())
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def in_one_order(words: Sequence[Any], known: dict[frozenset[str], Sequence[Any]]) -> Sequence[Any]:
+    """Words that are accepted for an answer, in the order of the first that accepts the same:
+    the first of them names the answer.
+
+    Args:
+        known: what was met before, which this adds to.
+    """
+    return known.setdefault(frozenset(str(word).strip() for word in words), words)

@@ -548,7 +548,7 @@ def parse_claims(text: str, name: str) -> tuple[Claim | Look, ...]:
             f"prediction {name} is {shortened(text)}; write its claims as text, such as {EXAMPLE}"
         )
     claims: list[Claim | Look] = []
-    for block in _pieces(text.replace("→", "->"), ";"):
+    for block in _pieces(re.sub(" *(→|->) *", " -> ", text), ";"):
         words, colon, rest = block.partition(":")
         if not colon:
             raise InputError(

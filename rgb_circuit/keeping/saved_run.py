@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from ..arguments import as_path
 from ..conversation import prompt, question_of
 from ..conversation.answers import FORMS
 from ..errors import InputError
 from ..files.results import read_frame
+from ..heads import Head
 from ..module.layout import Layout
 from ..prompts.asking import token_of
 from ..stimuli.drawing import WordsAsked
@@ -144,14 +146,18 @@ class SavedRun:
         order = found["score"].abs().sort_values(ascending=False, kind="stable").index
         return found.loc[order].reset_index(drop=True)
 
-    def head(self, layer: int, head: int) -> HeadCard:
+    def head(self, layer: int | str | tuple[int, int], head: int | None = None) -> HeadCard:
         """The results about one head: its verdict, three numbers and its claims, as an object that
         shows itself as text and in a notebook.
+
+        Args:
+            layer: of the head, from 0; or the head as text, "3.2", or as a pair, (3, 2).
+            head: its number in the layer, from 0.
 
         Raises:
             InputError: a head that the run did not restore, or a run that is not finished.
         """
-        return head_card(self.model, self.task, self.frames, layer, head)
+        return head_card(self.model, self.task, self.frames, *Head.of(layer, head))
 
     def to_json(self) -> str:
         """The run's heads in JSON, as in `rgb_circuit.keeping.exported.exported`.
@@ -169,7 +175,8 @@ def read_run(folder: str | Path) -> SavedRun:
     Raises:
         InputError: no such folder, or not one of a run of this version.
     """
-    return SavedRun(Path(folder), recorded_run(folder), Frames(Path(folder)))
+    folder = as_path(folder, "a run's folder")
+    return SavedRun(folder, recorded_run(folder), Frames(folder))
 
 
 def recorded_run(folder: str | Path) -> dict:

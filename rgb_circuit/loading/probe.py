@@ -218,6 +218,11 @@ def _check(probed, heads, server, name):
             "of its own, as an indexer does), and a patched run would keep the choice of the run "
             "that it goes on from"
         )
+    if probed["by_name"]:
+        refuse(
+            f"layer {probed['by_name'][0]} hands attention its mask by name, and a patched run "
+            "puts its own in fifth place"
+        )
     if not probed["added"] <= (1e-4 if probed["dtype"] == "float32" else 2e-2):
         refuse(
             "what it adds to the residual stream between layers depends on that stream, and a "

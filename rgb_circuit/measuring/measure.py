@@ -25,6 +25,7 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 import pandas as pd
 import torch
 
+from ..arguments import check_wrapped
 from ..bars import saying, tqdm
 from ..errors import CannotWrite, InputError, NotFinite, PictureGone
 from ..keeping.recurring import Recurring
@@ -182,6 +183,7 @@ def stepwise(stage: str = "measuring") -> Callable[[Callable[P, Steps[T]]], Anal
             todo, bound = steps(*args, **kwargs), signature.bind(*args, **kwargs)
             bound.apply_defaults()
             model, progress = bound.arguments["model"], bound.arguments["progress"]
+            check_wrapped(model)
             return follow(model, todo, progress=progress, stage=stage)
 
         analysis = cast(Analysis[P, T], followed)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from ..arguments import as_whole
 from ..errors import InputError, OneSize
 from ..warning import warn
 from .uncut import uncut
@@ -129,8 +130,10 @@ def layout_of(
     any_size = side is None or vision.model_type == "pixtral" or "image_grid_thw" in takes
     if tiles is not None and not any_size:
         raise OneSize(f"{name!r} takes pictures of {side} × {side} px alone; leave tiles out")
-    if tiles is not None and (not isinstance(tiles, int) or tiles < 2):
+    asked = None if tiles is None else as_whole(tiles)
+    if tiles is not None and (asked is None or asked < 2):
         raise InputError(f"tiles is {tiles!r}; use a whole number per side, from 2 on")
+    tiles = asked
     if any_size:
         side = (tiles or TILES) * tile
     count = _tokens(processor, config, prompt, side)

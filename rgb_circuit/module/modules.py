@@ -3,6 +3,7 @@ its weights, its own forwards, and attention that takes the masks of patching.""
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -175,6 +176,19 @@ def check_language_model(module: PreTrainedModel, name: str) -> None:
             f"{' or '.join(map(str, sorted(widths)))} numbers, by "
             f"layer; {advice}"
         )
+    for index, output in enumerate(outputs):
+        # Of the class: what replaced the forward of one module is refused by `check_ready`.
+        _, *taken = inspect.signature(type(output).forward).parameters.values()
+        needed = [
+            one.name
+            for one in taken
+            if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        ]
+        if len(needed) > 1:
+            raise InputError(
+                f"self_attn.o_proj in layer {index} of {name!r} takes more than what heads write "
+                f"({', '.join(needed)}), so no head is a part of it alone; {advice}"
+            )
     if not isinstance(getattr(text, "norm", None), torch.nn.Module):
         raise InputError(
             f"the language model of {name!r} ({type(text).__name__}) has no final norm called "

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ..arguments import as_path
 from ..errors import InputError, PictureGone, first_line
 from ..files.git_lfs import is_pointer
 from .picture import as_rgb
@@ -47,7 +48,7 @@ class PictureFile:
             InputError: a file that is no picture, or that `rgb_circuit.pictures.picture.as_rgb`
                 refuses.
         """
-        path = Path(path).absolute()
+        path = as_path(path, "a picture").absolute()
         image, stamp = _opened(path)
         return cls(path, image.size, picture_hash(image), stamp)
 

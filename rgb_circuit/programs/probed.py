@@ -81,20 +81,23 @@ def probed(
         one or None, whichever fits); ``rewritten`` with each z written back; ``zeroed`` with z
         zeroed; and ``swept``, the difference between a sweep and whole forwards for zeroed heads.
         ``moved``, ``alike``: see `moved`. ``remade``: the layers whose attention takes a mask that
-        the layer was not handed. ``added``: by how much zeroed z changes what the model adds
-        between layers, as a fraction of the stream. ``o_proj``: the difference between ``o_proj``
-        of z and the attention block's output, as a fraction of the latter. ``rounding``: see
-        `rounding`; 0 in half precision.
+        the layer was not handed; ``by_name``: those that hand attention its mask by name.
+        ``added``: by how much zeroed z changes what the model adds between layers, as a fraction of
+        the stream. ``o_proj``: the difference between ``o_proj`` of z and the attention block's
+        output, as a fraction of the latter. ``rounding``: see `rounding`; 0 in half precision.
     """
     layers = language_model(wrapped).layers
     with wrapped.trace(**inputs, logits_to_keep=1):
-        kept, widths, gaps, remade, between, left = [], [], [], [], [], None
+        kept, widths, gaps, remade, by_name, between, left = [], [], [], [], [], [], None
         for layer in layers:
             # nnsight wants a layer's source accessed before anything else of that layer.
             attention = layer.self_attn.source.attention_interface_1
             arguments, options = layer.inputs
             between.append(None if left is None else added_between(left, arguments[0]))
-            remade.append(not handed_on(attention.inputs[0][4], [arguments, options]))
+            given, named = attention.inputs
+            by_name.append(len(given) < 5)
+            mask = named.get("attention_mask") if by_name[-1] else given[4]
+            remade.append(not handed_on(mask, [arguments, options]))
             z = layer.self_attn.o_proj.input
             kept.append(z.clone())
             widths.append(z.shape[-1])
@@ -104,7 +107,8 @@ def probed(
                 / returned.abs().max().clamp_min(1e-6)
             )
             left = first_of(layer.output)
-        kept.save(), widths.save(), gaps.save(), remade.save(), between.save()
+        kept.save(), widths.save(), gaps.save(), between.save()
+        remade.save(), by_name.save()
         unembedded = (
             wrapped.lm_head(language_model(wrapped).norm.output[:, -1:])[0, -1].float().save()
         )
@@ -133,7 +137,7 @@ def probed(
     places, alike = moved(wrapped, differing, views)
     likeliest = plain.softmax(-1).topk(min(most, len(plain)))
     ids = likeliest.indices.tolist()
-    fits = set(widths) == {head_shape[0] * head_shape[1]} and not any(remade)
+    fits = set(widths) == {head_shape[0] * head_shape[1]} and not any(remade + by_name)
     swept, furthest = swept_heads(wrapped, head_shape, inputs, ids, softcap) if fits else (0.0, [])
     exact = kept[0].dtype == torch.float32
     return {
@@ -153,6 +157,7 @@ def probed(
         "furthest": furthest,
         "o_proj": max(float(gap) for gap in gaps),
         "remade": [index for index, own in enumerate(remade) if own],
+        "by_name": [index for index, named in enumerate(by_name) if named],
         "rounding": rounding(wrapped, inputs) if fits and exact else 0.0,
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..arguments import check_wrapped
 from ..errors import InputError
 from ..module.hooks import hooks_watched
 from ..module.modules import check_ready
@@ -46,11 +47,7 @@ def execute(model: "Vlm", program: Callable, *arguments, jobs: "Jobs | None" = N
 def check_model(model: "Vlm") -> None:
     """Raise InputError if a model cannot be run now, or was changed since it was wrapped; a model
     whose weights are elsewhere passes."""
-    if not hasattr(model, "as_wrapped"):
-        raise InputError(
-            f"model is a {type(model).__name__}; give what rgb.load or rgb.wrap returns, such as "
-            "rgb.load('toy')"
-        )
+    check_wrapped(model)
     if model.as_wrapped is None:
         return
     module, name = model.nnsight._module, model.name

@@ -2,11 +2,13 @@
 
 from matplotlib.axes import Axes
 
+from ..arguments import check_wrapped
 from ..calls.attention import attention_from_end, over_picture
+from ..edits import check_heads
 from ..errors import InputError
 from ..pictures.as_seen import as_seen
 from ..plots import attention_over_picture
-from ..trial import Trial
+from ..trial import Trial, one_condition
 from ..vlm import Vlm
 
 
@@ -38,9 +40,12 @@ def attention_over(
     """
     if not isinstance(trial, Trial):
         raise InputError("attention is drawn over the picture of one trial; give trials[0]")
-    [(_, _, pattern)] = attention_from_end(model, [trial], [condition], heads=[(layer, head)])
+    check_wrapped(model)
+    [place] = check_heads(model, [(layer, head)])
+    one_condition("condition", condition)
+    [(_, _, pattern)] = attention_from_end(model, [trial], [condition], heads=[place])
     return attention_over_picture(
-        over_picture(model, trial, pattern[layer, head], condition),
+        over_picture(model, trial, pattern[place], condition),
         as_seen(model, trial.images[condition]),
         tile=trial.tile,
         ax=ax,

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ..arguments import as_number
 from ..errors import InputError
 
 # Lattice steps per column's absolute sum in the sign-flip distribution, and the number of random
@@ -522,9 +523,10 @@ def fewest_trials(level: float, tests: int = 1) -> int:
     Returns:
         The smallest n with 1/2^n ≤ level / tests.
     """
-    if not 0 < level < 1:
+    number = as_number(level)
+    if number is None or not 0 < number < 1:
         raise InputError(f"the level is {level}; use a number between 0 and 1, such as 0.05")
-    return max(1, math.ceil(math.log2(tests / level)))
+    return max(1, math.ceil(math.log2(tests / number)))
 
 
 def _paired(one, other):

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..arguments import check_wrapped, whole_number
 from ..conversation.answers import FORMS, drawable, form_of
 from ..errors import InputError
 from ..files.table_text import shortened
 from ..prompts.asking import settle
 from ..task import Task
-from ..trial import Trial
+from ..trial import Trial, named_alike
 from .tasks import find
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ def trials(
         >>> list(trials[0].images)
         ['clean', 'recolored', 'erased', 'swapped', 'moved']
     """
+    check_wrapped(model)
+    n, seed = whole_number("n", n), whole_number("seed", seed, least=0)
     task = find(task) if isinstance(task, str) else task
+    if not isinstance(task, Task):
+        raise InputError(f"task is {shortened(task)}; give a Task, or the name of a shipped one")
     if "template" in fixed and task.templates:
         task = task.asked_by(fixed["template"])
     if task.draw is None:
@@ -63,7 +68,7 @@ def trials(
         )
     drawn = task.draw(model.canvas, words, n, seed, fixed)
     _check_asked(task, drawn)
-    return [replace(trial, task=task) for trial in drawn]
+    return named_alike([replace(trial, task=task) for trial in drawn])
 
 
 def _check_asked(task, drawn):
@@ -116,6 +121,7 @@ def words_for(model: Vlm, task: Task, vocabulary: Iterable[str] | None = None) -
     Args:
         vocabulary: the words to draw from, instead of the task's.
     """
+    check_wrapped(model)
     words = task.vocabulary if vocabulary is None else vocabulary
     asked = WordsAsked.of(task, model.prompt(task.questions[0]), words)
     return words_at(model, **asked._asdict()) if words else ()
@@ -145,6 +151,7 @@ def words_at(
     Args:
         least, taken: as in `rgb_circuit.conversation.answers.drawable`.
     """
+    check_wrapped(model)
     asked = WordsAsked(prompt, tuple(words), least, tuple(taken))
     if asked not in model.drawable:
         form = form_at(model, prompt, asked.words)

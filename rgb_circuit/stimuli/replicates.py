@@ -240,7 +240,10 @@ def linked(
         for picture in own:
             one, other = root(first.setdefault(picture, trial)), root(trial)
             above[max(one, other)] = min(one, other)
-    return [cluster or names[root(trial)] for trial, cluster in enumerate(named)]
+    linked_to, taken = [names[root(trial)] for trial in range(len(names))], set(named)
+    # A trial may have the name of another's cluster.
+    alone = [f"trial {name}" if name in taken else name for name in linked_to]
+    return [cluster or name for cluster, name in zip(named, alone)]
 
 
 def named_clusters(trials: Sequence[Trial], task: Task | None = None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..arguments import as_path
 from ..errors import InputError
 from ..files.on_disk import on_disk
 from ..files.table_text import shortened
@@ -31,7 +32,7 @@ def read_task(path: str | Path) -> Task:
         >>> task.right, task.corrupted, task.targets
         ('odd', 'erased', ('recolored', 'erased'))
     """
-    path = Path(path)
+    path = as_path(path, "a task's TOML file")
     task = Task.of_plain(_table_of(path), path.name)
     return replace(task, trials=str(on_disk(path.parent, task.trials))) if task.trials else task
 
@@ -50,8 +51,8 @@ def read_hypotheses(path: str | Path) -> tuple[Hypothesis, ...]:
         P9a | none down, odd not up, background not up: z clean -> erased
         P9b | none none: z clean -> recolored
     """
-    name = Path(path).name
-    hypotheses, _ = hypotheses_of(_table_of(path), name)
+    path = as_path(path, "a TOML file of hypotheses")
+    hypotheses, _ = hypotheses_of(_table_of(path), name := path.name)
     if not hypotheses:
         raise InputError(f"{name} has no hypotheses; add a table such as [hypotheses.reader]")
     return hypotheses

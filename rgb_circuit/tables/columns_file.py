@@ -13,7 +13,6 @@ from ..files.on_disk import on_disk
 from ..files.toml_file import read_toml
 from ..hypothesis.plain_tables import known_keys, strings, typed
 from .pairing import pair
-from .rows import Rows
 from .trials_from import Columns, Sheet
 
 _NEEDED = ("name", "question", "images", "answers")
@@ -57,10 +56,7 @@ def sheet_of(rows: str | Path, columns: Mapping[str, Any], *, progress: bool = T
     given = _columns(columns)
     if "pair" not in columns:
         return Sheet.read(rows, given, progress=progress)
-    folder = given.folder or Rows.of(rows).folder
-    return Sheet.read(
-        pair(rows, **columns["pair"]), _columns({**columns, "folder": folder}), progress=progress
-    )
+    return Sheet.read(pair(rows, **columns["pair"]), given, progress=progress)
 
 
 def _columns(table):

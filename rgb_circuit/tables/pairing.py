@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import pandas as pd
 
+from ..arguments import whole_number
 from ..errors import InputError
 from ..files.table_text import shortened
 from ..warning import warn
@@ -37,7 +38,8 @@ def pair(
     Returns:
         A row for each row with a partner: its columns; for each column the partner's, as
         ``other_COLUMN``; ``pair``, the number of the pair that two rows share (a cluster); ``row``,
-        its number in ``rows``. ``attrs["left_over"]`` lists the numbers of rows without a partner.
+        its number in ``rows``. ``attrs["left_over"]`` lists the numbers of rows without a partner,
+        and ``attrs["folder"]`` is the file's folder, which paths count from.
 
     Raises:
         InputError: a column that is missing or that pairing adds, a cell of ``differ`` that is no
@@ -90,12 +92,15 @@ def pair(
     beside = [name for column in frame.columns for name in (column, BESIDE + column)]
     paired = paired[beside].assign(pair=[order[number] for number in numbers], row=sorted(partner))
     paired.attrs["left_over"] = left_over
+    if table.folder is not None:
+        # As text, which pandas can write into files.
+        paired.attrs["folder"] = str(table.folder.absolute())
     return paired
 
 
 def _partners(frame, differ, grouping, seed):
     """Row → its partner, in both directions."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, least=0))
     words = [
         [] if is_missing(cell) else [plain(word, differ).casefold() for word in entries(cell)]
         for cell in frame[differ]

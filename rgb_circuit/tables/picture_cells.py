@@ -21,6 +21,8 @@ from .rows import is_missing
 LONGEST_PATH = 4096
 # The beginnings of PNG, JPEG, GIF and WebP in base64, or a prefix that says that it is base64.
 _BASE64 = re.compile(r"data:image/[^;,]*;base64,|(?=iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
+# Base64 for addresses writes two of its letters otherwise.
+_URL_SAFE = str.maketrans("-_", "+/")
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -76,7 +78,8 @@ def _of_list(cell):
         return cell[0]
     raise InputError(
         f"there are {len(cell)} pictures, and a model is shown one at a time here; give each a "
-        "condition of its own, and a question about one picture"
+        "condition of its own, such as {images[0]} and {images[1]}, and a question about one "
+        "picture"
     )
 
 
@@ -101,7 +104,8 @@ def _of_text(text):
     text = text.strip()
     if begins := _BASE64.match(text):
         try:
-            return base64.b64decode("".join(text[begins.end() :].split()), validate=True)
+            letters = "".join(text[begins.end() :].split()).translate(_URL_SAFE)
+            return base64.b64decode(letters, validate=True)
         except ValueError:
             # A path may begin like base64.
             pass

@@ -34,6 +34,7 @@ from string import Formatter, ascii_uppercase
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ..errors import InputError
 from ..files.table_text import shortened
@@ -95,7 +96,7 @@ class RowText:
             if inside is not None and spec not in ("", LETTER, LETTERS):
                 raise InputError(
                     f"{what} has {spec!r} behind a colon; :{LETTERS} writes options, :{LETTER} "
-                    "one's letter"
+                    "one's letter, and any other format takes a column of its own"
                 )
         return parsed
 
@@ -128,19 +129,20 @@ class RowText:
         return any(spec == LETTER for _, _, spec in self.pieces)
 
     def cell(self, row: RowCells) -> Any:
-        """The text's value in a row: the cell of a column unchanged, otherwise text.
+        """The text's value in a row: the cell of a column unchanged, and what one pair of braces
+        alone names, if it is a picture, a list or another thing that is no text; otherwise text.
 
         Raises:
             InputError: a cell that is empty, or no text.
         """
         if self.column:
             return row.cells[self.column]
-        if not self.pieces:
-            return self.text
-        return "".join(
-            said + ("" if field is None else row.said(field, spec))
-            for said, field, spec in self.pieces
-        )
+        if len(self.pieces) == 1:
+            before, field, spec = self.pieces[0]
+            alone = field is not None and not before and not spec
+            if alone and not pd.api.types.is_scalar(named := row.named(str(field))):
+                return named
+        return self.said(row)
 
     def said(self, row: RowCells) -> str:
         """The value as text.
@@ -148,7 +150,14 @@ class RowText:
         Raises:
             InputError: as `cell`.
         """
-        return plain(row.cells[self.column], self.column) if self.column else self.cell(row)
+        if self.column:
+            return plain(row.cells[self.column], self.column)
+        if not self.pieces:
+            return self.text
+        return "".join(
+            said + ("" if field is None else row.said(field, spec))
+            for said, field, spec in self.pieces
+        )
 
 
 LETTER, LETTERS = "letter", "letters"
@@ -181,10 +190,12 @@ class RowCells:
             text = self.listed_as[ascii_uppercase.index(text)]
         if text not in self.options:
             options = ", ".join(map(shortened, self.options)) or "(none)"
-            raise InputError(
-                f"{shortened(text)} is none of the options {options}; write them into the "
-                f"question with {{column:{LETTERS}}}"
+            way_out = (
+                f"name its text, such as {{options[{field}]:{LETTER}}} if it counts them from 0"
+                if self.options
+                else f"write them into the question with {{column:{LETTERS}}}"
             )
+            raise InputError(f"{shortened(text)} is none of the options {options}; {way_out}")
         return ascii_uppercase[self.options.index(text)]
 
     def is_letter(self, text: str) -> bool:
@@ -198,7 +209,7 @@ class RowCells:
         Raises:
             InputError: fewer than two, too many, two equal ones, or options with letters.
         """
-        cells = [self._cell(name) for name in _fields(field)]
+        cells = [self.named(name) for name in _fields(field)]
         texts = (
             entries(cells[0])
             if len(cells) == 1
@@ -219,9 +230,9 @@ class RowCells:
         return texts
 
     def _entry(self, field):
-        return plain(self._cell(field), field)
+        return plain(self.named(field), field)
 
-    def _cell(self, field):
+    def named(self, field: str) -> Any:
         """The cell of a column, or the part of it named in square brackets."""
         name, steps = _steps(field)
         if name == ROW and name not in self.cells:
@@ -301,16 +312,6 @@ def entries(cell: object) -> list[Any]:
     if isinstance(cell, str) and cell.strip()[:1] + cell.strip()[-1:] == "[]":
         return _listed(cell.strip())
     return [cell]
-
-
-def in_one_order(words: Sequence[Any], known: dict[frozenset[str], Sequence[Any]]) -> Sequence[Any]:
-    """Words that are accepted for an answer, in the order of the first row that accepts the same:
-    the first of them names the answer.
-
-    Args:
-        known: what was met before, which this adds to.
-    """
-    return known.setdefault(frozenset(str(word).strip() for word in words), words)
 
 
 def _listed(text):

@@ -26,11 +26,10 @@ import pandas as pd
 
 from ..errors import InputError, first_line
 from ..files.git_lfs import is_pointer
-from ..files.table_text import shortened
+from ..files.table_text import separator_of, shortened
 
 # A Parquet file that is a piece of a data set, named as on the hub.
 _PIECE = re.compile(r"(.*)-\d{5}-of-(\d{5})\.parquet")
-_SEPARATORS = (",", ";", "\t", "|")
 # pandas writes whole numbers like this in a column with missing cells, as floats.
 _WHOLE = re.compile(r"-?\d+\.0")
 
@@ -62,7 +61,8 @@ class Rows:
         if isinstance(rows, (str, Path)):
             return _of_file(_file(Path(rows)))
         if isinstance(rows, pd.DataFrame):
-            return _of_frame(rows, "the frame", None)
+            folder = rows.attrs.get("folder")
+            return _of_frame(rows, "the frame", None if folder is None else Path(folder))
         # A streamed data set may not know its columns, so it is read as dictionaries.
         if hasattr(rows, "select_columns") and getattr(rows, "column_names", None):
             return _of_data_set(rows)
@@ -231,9 +231,7 @@ def _of_file(path):
 def _csv(path, separator=","):
     with path.open(encoding="utf-8-sig") as file:
         header = file.readline()
-    # Excel separates by semicolons where the comma is the decimal mark.
-    if separator not in header:
-        separator = max(_SEPARATORS, key=header.count)
+    separator = separator_of(header, separator)
     try:
         with warnings.catch_warnings():
             # pandas warns if it drops cells.

@@ -25,17 +25,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from .. import conversation
+from ..arguments import check_wrapped
 from ..bars import tqdm
 from ..conversation.answers import FORMS, written
 from ..errors import InputError
-from ..files.table_text import shortened
+from ..files.table_text import in_one_order, shortened
 from ..pictures import FITS, FittedPicture, Pictures, Source, picture_hash
 from ..prompts.asking import check_readable
 from ..trial import Trial
 from ..warning import warn
+from .box_cells import as_coco
 from .foreign_prompts import check_asks, question_in
 from .picture_cells import picture_of
-from .row_texts import RowCells, RowText, entries, in_one_order, plain, shuffled
+from .row_texts import RowCells, RowText, entries, plain, shuffled
 from .rows import Rows, is_missing
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ def trials_from(
         >>> made.left_out.values.tolist()
         [[1, 'pair 2', "picture 'changed': there is no picture; fill the cell"]]
     """
+    check_wrapped(model)
     columns = Columns(
         name, question, images, answers, expected or {}, questions or {}, cluster, strata,
         boxes or {}, folder, strict, fit,
@@ -387,6 +390,7 @@ class Sheet:
                 if draft.refused and columns.strict:
                     raise _refusal(table.called, draft)
                 drafts.append(draft)
+        _check_corners(table.called, drafts)
         return cls(table.called, columns, tuple(drafts))
 
     def trials(
@@ -485,6 +489,22 @@ class _NoModel:
     prompt = staticmethod(conversation.prompt)
 
 
+def _check_corners(called, drafts):
+    """Refuse boxes that are a corner and a size: read as corners, some would be other places."""
+    boxes: dict[tuple[str, str], list] = {}
+    for draft in drafts:
+        for condition, named in draft.boxes.items():
+            for name, box in named.items():
+                size = draft.sources[condition].size
+                boxes.setdefault((condition, name), []).append((box, size))
+    for (condition, name), found in boxes.items():
+        if as_coco(found):
+            raise InputError(
+                f"boxes[{condition!r}][{name!r}] of {called} holds (left, top, width, height), as "
+                "COCO writes boxes; give (left, top, right, bottom): left + width, top + height"
+            )
+
+
 def _refusal(called, draft):
     return InputError(
         f"{called}, row {draft.number} (from 0): {draft.refused}; with strict=False such rows are "
@@ -567,7 +587,13 @@ def _words(text, row):
     """The words of a cell, without repeats."""
     if not text.column:
         return (text.said(row),)
-    words = tuple(dict.fromkeys(plain(word, text.column) for word in entries(text.cell(row))))
+    cell = text.cell(row)
+    listed = entries(cell)
+    places = (
+        f"{text.column}[{place}]" if cell is not word else text.column
+        for place, word in enumerate(listed)
+    )
+    words = tuple(dict.fromkeys(map(plain, listed, places)))
     if not words:
         raise InputError(f"column {text.column!r} holds a list without a word; fill the cell")
     return words

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rgb_circuit.arguments import as_path
 from rgb_circuit.calls.compare_runs import common_panels
 from rgb_circuit.errors import CannotWrite, NotDrawn, attempt
 from rgb_circuit.files.results import write_bytes
@@ -74,7 +75,7 @@ def two_runs(a: str | Path, b: str | Path) -> Two:
         InputError: a folder has no finished run, or the runs have no panel in common.
     """
     wanted = [head.NEEDS, NEEDS, *(section.needs for section in known_sections().values())]
-    a_run, b_run = (read(Path(folder), wanted) for folder in (a, b))
+    a_run, b_run = (read(as_path(folder, "a run's folder"), wanted) for folder in (a, b))
     common_panels((a_run, b_run))
     names = [run.name for run in (a_run, b_run)]
     if names[0] == names[1]:

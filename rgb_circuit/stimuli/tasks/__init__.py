@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...files.table_text import shortened
 from ...hypothesis import Hypothesis, pairs
 from ...task import Task
-from ...trial import Trial
+from ...trial import Trial, as_trials
 from ..task_file import read_hypotheses, read_task, to_toml
 
 __all__ = [
@@ -100,6 +100,7 @@ def task_of(trials: Sequence[Trial]) -> Task:
     """The task of some trials: the one that drew them; else the first shipped task whose conditions
     and answers all of them have, or that has all of theirs; else a task made from the trials
     (`Task.of_trials`)."""
+    trials = as_trials(trials)
     if (
         trials
         and all(trial.task is trials[0].task for trial in trials)

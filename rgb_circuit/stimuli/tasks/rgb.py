@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 
 from PIL.Image import Image
 
-from ...boards import RGB, Canvas, moved_tile
+from ...arguments import as_whole, whole_number
+from ...boards import RGB, Canvas, check_tile, moved_tile
 from ...boards.balanced import balanced
 from ...conversation import TEMPLATE, prompt
 from ...errors import InputError
-from ...trial import Trial, check_tile
+from ...trial import Trial
 from ..task_file import read_task
 
 # A tile's look: its colour, its shape, ….
@@ -99,14 +100,13 @@ def rgb_trial(
         "other_background": other_background,
     }
     for role, word in words.items():
-        if word not in palette:
+        if not isinstance(word, str) or word not in palette:
             raise InputError(
                 f"{role}={word!r} is not in the palette; use one of {', '.join(palette)}, or pass "
                 "palette= with its RGB triple"
             )
-        if len(palette[word]) != 3 or not all(
-            isinstance(value, int) and 0 <= value <= 255 for value in palette[word]
-        ):
+        shades = [as_whole(value) for value in palette[word]]
+        if len(shades) != 3 or not all(value is not None and 0 <= value <= 255 for value in shades):
             raise InputError(
                 f"the palette has {palette[word]!r} for {word!r}; give (red, green, blue), whole "
                 "numbers from 0 to 255"
@@ -116,17 +116,11 @@ def rgb_trial(
             f"the four colours must differ, but they are {', '.join(words.values())}; change the "
             "repeated one"
         )
-    if grid < 2 or tile_px < 1:
-        raise InputError(
-            f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or "
-            "more"
-        )
-    if not isinstance(margin, int) or margin < 0:
-        raise InputError(f"margin is {margin!r}; give a whole number of pixels, 0 or more")
-    tile = tuple(tile)  # type: ignore[assignment]
-    check_tile(tile, grid)
+    grid, tile_px = whole_number("grid", grid, least=2), whole_number("tile_px", tile_px)
+    margin = whole_number("margin", margin, least=0)
+    tile, _ = check_tile(tile, grid)
 
-    color = {role: palette[word] for role, word in words.items()}
+    color: Any = {role: tuple(map(int, palette[word])) for role, word in words.items()}
     board = Canvas(grid, tile_px, margin, template).board
     return Trial(
         name=name or f"{odd}/{other} on {background}/{other_background} at {tile[0]},{tile[1]}",
@@ -172,6 +166,8 @@ def published_trial(canvas: Canvas = PUBLISHED_CANVAS) -> Trial:
         canvas: for a model other than LLaVA-1.5, with 24 × 24 places (`Vlm.canvas`).
     """
     palette = {**PALETTE, "blue": (0, 176, 240), "green": (0, 176, 80)}
+    if not isinstance(canvas, Canvas):
+        raise InputError(f"canvas is a {type(canvas).__name__}; give a model's, model.canvas")
     return rgb_trial(palette=palette, name="published", **asdict(canvas))
 
 

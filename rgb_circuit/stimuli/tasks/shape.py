@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...boards import Canvas
+from ...boards import Canvas, check_tile
 from ...boards.balanced import balanced
 from ...conversation import prompt
 from ...errors import InputError
-from ...trial import Trial, check_tile
+from ...trial import Trial
 from ..task_file import read_task
 from .rgb import odd_one_out
 
