@@ -422,14 +422,15 @@ def named_alike(trials: list[Trial]) -> list[Trial]:
     """The trials, in which an answer that accepts the same words has one name, the word that the
     first of these trials puts first: under two names it would be two answers."""
     orders: dict[frozenset[str], Sequence[str]] = {}
-    ordered: list[Any] = [
-        {role: in_one_order(words, orders) for role, words in trial.words.items()}
-        for trial in trials
-    ]
-    return [
-        trial if words == trial.words else replace(trial, answers=words, also={})
-        for trial, words in zip(trials, ordered)
-    ]
+
+    def ordered(trial):
+        # One word has one order.
+        if not trial.also:
+            return trial
+        words: Any = {role: in_one_order(own, orders) for role, own in trial.words.items()}
+        return trial if words == trial.words else replace(trial, answers=words, also={})
+
+    return [ordered(trial) for trial in trials]
 
 
 def as_conditions(conditions: str | Iterable[str], argument: str = "conditions") -> tuple[str, ...]:
