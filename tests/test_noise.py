@@ -103,6 +103,12 @@ def test_of_a_layer_too_an_edit_that_changes_nothing_shows_nothing(precise):
             progress=False,
         )  # fmt: skip
         assert (frame["effect"] == 0).all()
+    # The target run keeps neither of these two, so nothing says that they are its own.
+    for component in ("attn_out", "mlp_out"):
+        frame = rgb.patch_layers(
+            model, trials, component=component, target="erased", positions="end", progress=False
+        )
+        assert (frame["effect"] != 0).any()
     edits = {
         "a bias of 0": [rgb.AttentionEdit(1, 2, bias=0.0)],
         "a bias": [rgb.AttentionEdit(1, 2, bias=0.5)],
