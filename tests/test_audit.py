@@ -147,6 +147,9 @@ def test_a_head_has_a_row_of_every_word(trials, frame):
     rows = frame[(frame["layer"] == 3) & (frame["head"] == 0) & (frame["measure"] == "restored")]
     assert set(rows["word"].dropna()) == set(trials[0].answers)
     assert rows["word"].isna().sum() == 1
+    # A reader's word rises with it and is lost without it.
+    own = frame[(frame["layer"] == 3) & (frame["head"] == 0) & (frame["word"] == "odd")]
+    assert len(own) == 4 and (own["value"] > 1).all()
 
 
 def test_few_trials_decide_nothing(planted, trials):

@@ -11,7 +11,8 @@ from PIL import Image
 
 import rgb_circuit as rgb
 from analyses import roles
-from analyses.circuit import circuit
+from analyses.circuit import circuit, ranked
+from analyses.composition import composition, paths
 from analyses.evidence import examine
 from analyses.evidence.effects import Measured
 from analyses.evidence.rules import Rules
@@ -298,6 +299,22 @@ def test_a_set_of_heads_is_as_faithful_under_more_names(toy, pairs):
     for name in ("faithfulness", "ci_low", "ci_high"):
         assert enough[0][name] == pytest.approx(enough[1][name], rel=1e-3)
     assert set(often["n"]) == {12}
+
+
+@pytest.mark.parametrize("analysis", [composition, paths, ranked])
+def test_a_pair_under_more_names_counts_once_in_routes_and_ranks(toy, pairs, analysis):
+    some = pairs[:4]
+    heads = [] if analysis is ranked else [[(0, 2)], [(3, 1)]]
+    once, often = (
+        analysis(toy, trials, *heads, progress=False)
+        for trials in (some, [*some, *under_names(some[:1], 3)])
+    )
+    assert often.attrs["trials"] == 7 and set(often["n"]) == {4}
+    numbers = list(once.select_dtypes("number"))
+    # Heads that do nothing are in no order.
+    place = [name for name in once if name.endswith(("layer", "head"))]
+    sides = [side.sort_values(place, kind="stable")[numbers] for side in (often, once)]
+    np.testing.assert_allclose(*(side.astype(float) for side in sides), rtol=1e-3, atol=1e-4)
 
 
 def test_the_gap_of_own_pictures_is_that_to_the_best_alternative_also_of_a_control(toy):
