@@ -18,7 +18,7 @@ from analyses.evidence.effects import Measured
 from analyses.evidence.rules import Rules
 from analyses.evidence.verdict import judge
 from rgb_circuit import InputError
-from rgb_circuit.calls.panels import gaps, panels_for
+from rgb_circuit.calls.panels import gaps, panels, panels_for
 from rgb_circuit.calls.panels import tested as panel_table
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
@@ -150,6 +150,9 @@ def test_declared_strata_are_compared_among_themselves():
     replicates = own([str(number) for number in range(8)], ["template a", "template b"] * 4)
     _, strata = replicates.means(np.zeros(8), np.array(["x"] * 8))
     assert set(strata) == {"x (template a)", "x (template b)"}
+    # Four clusters of a stratum are enough to speak of its spread, and three are not.
+    assert replicates.thin(np.array(["x"] * 8)) == (0, 2)
+    assert own([str(number) for number in range(7)]).thin(np.array([*"xxxxyyy"])) == (1, 2)
 
 
 def test_halves_have_no_cluster_in_common():
@@ -174,6 +177,66 @@ def test_a_frame_by_cluster_has_means_of_what_was_measured_alone():
     assert found["effect"].tolist() == [2.0, 5.0] and found["layer"].tolist() == [5, 5]
     assert found["answer"].tolist() == ["x + y", "x"] and list(found) == list(frame)
     assert said(3, found["trial"].nunique()) == "3 trials in 2 clusters"
+
+
+# Panels of simulated effects
+
+PANEL = {"right": ("changed", "right")}
+
+
+def asked(n):
+    """Trials of pictures of their own, whose right answers take turns."""
+    words = [{"right": "red", "other": "blue"}, {"right": "blue", "other": "red"}]
+    return [
+        replace(
+            trial(str(number), f"#{number:02x}0000", f"#00{number:02x}ff"),
+            answers=words[number % 2],
+            expected={"clean": "right", "changed": "other"},
+        )
+        for number in range(n)
+    ]
+
+
+def swept(trials, *moves, floor=0.0):
+    """A frame of `patch_heads`, in which each head moves the right word by so much, in every trial
+    or trial by trial, of a gap of one logit."""
+    rows = [
+        dict(trial=one.name, target="changed", layer=0, head=head, role=role, answer=word,
+             source_logit=float(role == "right"), target_logit=0.0, patched_logit=float(by))
+        for head, move in enumerate(moves)
+        for one, moved in zip(trials, np.broadcast_to(move, len(trials)))
+        for role, word in one.answers.items()
+        for by in [moved * (role == "right")]
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame["effect"] = frame["patched_logit"] - frame["target_logit"]
+    frame.attrs["noise_floor"] = floor
+    return frame
+
+
+def test_an_effect_is_told_of_own_pictures_where_each_answer_shows_it():
+    trials = asked(16)
+    of_one = np.arange(16) % 2
+    table = panel_table(swept(trials, of_one, 1.0), PANEL, trials=trials)
+    assert table["told"].tolist() == [False, True] and table["effect"].tolist() == [0.5, 1]
+
+
+def test_what_rounding_alone_could_make_is_no_effect_and_no_gap():
+    trials = asked(16)
+    for floor, told in ((0.0, True), (0.4, False)):
+        frame = swept(trials, 0.05, floor=floor)
+        for own in ({}, {"trials": trials}):
+            mean = panels(frame, PANEL, **own)["right"].item()
+            assert mean == pytest.approx(0.05 * told)
+            assert panel_table(frame, PANEL, **own)["told"].tolist() == [told]
+        assert np.isfinite(gaps(frame, trials=trials)["changed"]) == told
+
+
+def test_trials_without_a_word_are_left_out_of_its_panel():
+    trials = asked(16)
+    trials[8:] = [replace(one, answers=one.answers | {"third": "green"}) for one in trials[8:]]
+    table = panel_table(swept(trials, 1.0), {"third": ("changed", "third")}, trials=trials)
+    assert table["n"].tolist() == [8] and table["effect"].tolist() == [-1]
 
 
 # Verdicts on simulated effects of two answers
