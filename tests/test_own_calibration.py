@@ -98,7 +98,9 @@ def test_sets_are_ranked_on_the_half_of_the_trials_that_did_not_find_them(found)
         words=np.tile(found.words, (4, 1)),
         replicates=Replicates.each(32),
     )
-    idle = {sweep: own * (np.arange(32) < 16)[:, None, None] for sweep, own in often.effects.items()}
+    idle = {
+        sweep: own * (np.arange(32) < 16)[:, None, None] for sweep, own in often.effects.items()
+    }
     rng = np.random.default_rng(0)
     (row,), (without,) = (
         own_module._random_sets(one, task, rng) for one in (often, replace(often, effects=idle))
