@@ -358,13 +358,6 @@ def test_the_seed_decides_whose_picture_a_trial_gets(grouped):
     assert lent[0] == lent[1] != lent[2]
 
 
-def test_what_replaces_a_left_out_head_comes_from_outside_the_circuit(grouped):
-    trials = rgb.rgb_trials(grouped, 4)
-    _, in_source = next(circuit.steps(grouped, trials, [(0, 1), (0, 2)]))
-    runs = [name.partition(": ")[2] for name in in_source.names if name.startswith("minimality")]
-    assert {*runs} == {"circuit", "(0, 0)", "(0, 3)"}
-
-
 def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranked_heads(
     planted, planted_trials
 ):
