@@ -10,6 +10,7 @@ import rgb_circuit as rgb
 from analyses import circuit, composition, evidence, roles, task_reading
 from analyses.attention_statistics import attention_statistics
 from rgb_circuit.calls.attention import attention_from_end
+from rgb_circuit.programs.capture import capture
 from rgb_circuit.running.execute import execute
 
 
@@ -269,6 +270,21 @@ RUNS = {name: FUNCTIONS[name] for name in (
 def test_logits_that_are_not_finite(infinite, trials, name):
     with pytest.raises(rgb.InputError, match="not finite in torch.float32"):
         RUNS[name](infinite, trials)
+
+
+@pytest.mark.parametrize("run", ["source", "target"])
+def test_one_run_that_is_not_finite_is_enough(grouped, trials, monkeypatch, run):
+    captured = iter(["source", "target", "other target"])
+
+    def spoiled(*given):
+        found = capture(*given)
+        if next(captured) == run:
+            found.logits = torch.full_like(found.logits, torch.inf)
+        return found
+
+    monkeypatch.setattr("rgb_circuit.programs.attributed.capture", spoiled)
+    with pytest.raises(rgb.InputError, match="not finite in torch.float32"):
+        rgb.attribute(grouped, trials)
 
 
 LOOKING = rgb.Edit(0, 1, "erased", component="pattern")

@@ -176,6 +176,13 @@ def test_effects_of_a_trial_are_not_all_off_together(precise, monkeypatch):
     assert several < (3**-0.5 + 1) / 2 * off_together()
 
 
+def test_an_effect_is_counted_from_the_mean_of_the_first_copy_and_those_of_its_layer():
+    # Counted from the first copy, two that are moved by rounding and one variant; another layer's.
+    effects = torch.tensor([3.0, 6.0, 10.0, 5.0])[None, :, None]
+    layers, moved = torch.tensor([0, 0, 0, 1]), torch.tensor([True, True, False, False])
+    assert sweep._from_the_mean(effects, layers, moved)[0, :, 0].tolist() == [0, 3, 7, 5]
+
+
 def test_in_float32_one_copy_edits_nothing():
     assert [sweep.unedited_copies(dtype) for dtype in (torch.float32, torch.bfloat16)] == [1, 3]
 
