@@ -136,7 +136,7 @@ def test_what_all_heads_and_one_lose_together_must_leave_that_one_something(grou
     end = len(prompt_ids(grouped, [trial])[trial.name]) - 1
     first, rest = tuple(range(3)), tuple(range(3, end + 1))
     lost = [rgb.AttentionEdit(1, keys=first), rgb.AttentionEdit(1, 2, keys=rest)]
-    with pytest.raises(rgb.InputError, match="nothing to look at"):
+    with pytest.raises(rgb.InputError, match="'both' leaves position"):
         rgb.patch_edits(grouped, trial, {"both": lost}, target="clean")
 
 
