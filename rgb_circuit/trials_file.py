@@ -6,7 +6,7 @@ The file is a CSV in UTF-8, or a folder that holds one beside the pictures. Its 
 |---|---|---|
 | ``name`` | identifies the trial in every frame | required, each its own |
 | ``question`` | the question about the pictures | required |
-| ``clean`` | the clean picture's path | required |
+| ``clean`` or ``image:clean`` | the clean picture's path | required |
 | ``image:CONDITION`` | path of the picture in another condition, such as ``image:swapped`` | any |
 | ``answer:ROLE`` | a word, read at its first token, such as ``answer:right`` | one or more |
 | ``expected:CONDITION`` | role of the right answer to it; an empty cell is not scored | any |
@@ -223,7 +223,7 @@ def _columns(path, header):
         if name not in columns:
             raise InputError(f"{path.name} has no column {name!r}; it has {_listed(columns)}")
     for name in columns:
-        if name.startswith(PREFIXES) and (name.endswith(":") or name == "image:clean"):
+        if name.startswith(PREFIXES) and name.endswith(":"):
             raise InputError(
                 f"{path.name}: column {name!r} means nothing here; use "
                 f"{', '.join([*REQUIRED, *PLACE])}, image:CONDITION, answer:ROLE or "
@@ -239,9 +239,11 @@ def _columns(path, header):
 
 def _plain(name):
     """A column's name in its normal form: capitals and blanks make no difference, except after a
-    colon."""
+    colon; the clean picture may be named as the others are."""
     kind, colon, rest = name.strip().partition(":")
     plain = "_".join(kind.split()).casefold()
+    if (plain, rest.strip()) == ("image", "clean"):
+        return "clean"
     if colon and f"{plain}:" in PREFIXES:
         return f"{plain}:{rest.strip()}"
     return plain if not colon and plain in (*REQUIRED, *PLACE) else name.strip()

@@ -21,7 +21,7 @@ from analyses import (
     poi_localization,
     roles,
 )
-from analyses.evidence import heads
+from analyses.evidence import heads, power
 from analyses.evidence.effects import Measured
 from analyses.evidence.rules import Rules
 from analyses.evidence.verdict import judge
@@ -565,10 +565,18 @@ def test_without_a_word_for_nothing_oddness_alone_cannot_be_shown(plain):
     assert (roles.table(frame)["role"] == "color extractor").sum() == 4
 
 
-def test_power_is_the_smallest_share_that_these_trials_confirm(found):
+def test_power_is_the_smallest_share_that_these_trials_confirm(found, plain):
     steady, uneven = roles.power(found, 0.25), roles.power(found, 1.0)
     assert 0.05 < steady < 0.1 < uneven
     assert roles.power(found.assign(n=128), 1.0) < 0.1
+    # And it is known before anything is measured.
+    model, trials = plain
+    said, too_few = power.beforehand(trials, GAME, len(model.heads()))
+    assert said == power.in_words(f"{len(trials)} trials", steady, uneven) and not too_few
+    assert power.beforehand(trials[:12], GAME, 1024)[1] == (
+        "12 trials are too few to confirm any of 1,024 heads: it takes 16 or more."
+    )
+    assert power.smallest_share(15, 1024, 0.25) > 1 >= power.smallest_share(16, 1024, 0.25)
 
 
 # Bad input

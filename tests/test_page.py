@@ -731,6 +731,11 @@ def test_what_another_prediction_holds_in_place_of_is_no_red_cross(planted, chro
     refuted = [row for row in rows if "refuted" in row]
     assert refuted and all("holds instead" in row for row in refuted)
     assert page.locator("#explore-predictions details[open] td.no").count() == 0
+    # Where both hold, seven that hold are six of six.
+    page = shown(opened(chromium, planted / "report.html", "#head=3.0"))
+    said = page.inner_text("#explore-predictions details[open]")
+    assert "6 of 6 hold" in said and said.count("✓ holds") == 7
+    assert "this or P2b is enough" in said and "this or P2c is enough" in said
 
 
 def test_every_control_of_the_panel_has_a_name(planted, chromium):

@@ -13,6 +13,7 @@ from tables import PHOTOGRAPHS
 
 import rgb_circuit as rgb
 from analyses.command import main
+from analyses.evidence import power
 from analyses.report.two_runs import two_runs
 from rgb_circuit.models.photo_reader import PLACES, QUESTION, photo_reader, photographs
 from rgb_circuit.models.small import save
@@ -78,6 +79,9 @@ def test_pairs_under_more_names_have_the_same_verdicts_and_are_counted_once(run)
     assert set(twice.frames["curve"]["n"]) == {10}
     for text in (said, page):
         assert "40 trials in 20 clusters confirm" in text
+    # Known before it: here all trials are answered correctly.
+    heads = len(twice.frames["roles"])
+    assert power.beforehand(twice.trials, twice.task, heads)[0] in said
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -90,3 +94,5 @@ def test_four_pairs_are_too_few_under_two_names_and_the_page_says_so(run):
         assert (
             "8 trials in 4 clusters confirm no head, even one that restores the whole gap" in text
         )
+    too_few = "8 trials in 4 clusters are too few to confirm any of 24 heads: it takes "
+    assert too_few in said and "or more clusters for each answer.\n" in said

@@ -37,3 +37,10 @@ def test_modules_are_joined_after_those_that_they_import():
         scripts.joined({"a": 'import { b } from "./b.js";\n', "b": 'import { a } from "./a.js";\n'})
     with pytest.raises(ValueError, match="name something a"):
         scripts.joined({"a": "const a = 1;\n", "b": "function a() {}\n"})
+
+
+def test_modules_are_joined_in_the_order_in_which_they_are_imported():
+    names = [f"m{number}" for number in range(30)]
+    page = "".join(f'import {{ {name} }} from "./{name}.js";\n' for name in names)
+    texts = {"page": page} | {name: f"const {name} = 1;\n" for name in names}
+    assert re.findall(r"const (\w+)", scripts.joined(texts)) == names

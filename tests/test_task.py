@@ -378,6 +378,10 @@ def test_the_trials_that_a_task_draws_for_a_model_are_the_games():
         ]
     with pytest.raises(InputError, match="draws no pictures; give trials from a file"):
         rgb.trials(model, task_of([pair()]))
+    # The words of a question that nobody asks would be those of another one.
+    reworded = replace(GAME, question="Which tile differs?")
+    with pytest.raises(InputError, match="asks 'Which tile differs.', but its drawing function"):
+        rgb.trials(model, reworded, 4)
     words = replace(GAME, vocabulary={"zebra": None})
     with pytest.raises(
         InputError, match=r"no word of the task \(zebra, …\) is in the vocabulary of 'toy'"

@@ -261,6 +261,7 @@ def _power(trials, heads):
         are = "trials are" if trials > 1 else "trial is"
         return f"{trials} {are} too few: no test can reach {LEVEL} with fewer than {fewest}."
     shares = [
-        power.smallest_share(trials, heads, variation, level=LEVEL) for variation in (0.25, 1.0)
+        power.smallest_share(trials, heads, variation, level=LEVEL)
+        for variation in (power.EVEN, power.UNEVEN)
     ]
     return power.in_words(f"{trials} trials", *shares)

@@ -1,7 +1,19 @@
 """The smallest effect of one head among many that a number of trials confirms."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from rgb_circuit.statistics import POWER, smallest_mean
 from rgb_circuit.statistics.absence import chance_of_mostly
+from rgb_circuit.stimuli.replicates import Replicates, said
+from rgb_circuit.task import Task
+from rgb_circuit.trial import Trial
+
+# Standard deviations of a head's effect over trials, as fractions of the effect: little, and much.
+EVEN, UNEVEN = 0.25, 1.0
+# More trials than any number of heads takes.
+MOST = 1000
 
 
 def smallest_share(
@@ -69,4 +81,40 @@ def in_words(tested_on: str, even: float, uneven: float) -> str:
     return (
         f"{tested_on} confirm a head that restores {steady}, {varying} (with a power of 80 %, "
         "among all heads)."
+    )
+
+
+def beforehand(trials: Sequence[Trial], task: Task, heads: int) -> tuple[str, str]:
+    """What trials can confirm before anything is measured: at best, if all are answered correctly.
+
+    Args:
+        heads: the number of heads tested.
+
+    Returns:
+        The sentence of `in_words`; and, if no head can be confirmed, a sentence that says how many
+        trials it takes, else an empty text.
+
+    Examples:
+        >>> from analyses.evidence.power import beforehand
+        >>> beforehand(trials, trials[0].task, 1024)[1]
+        '4 trials are too few to confirm any of 1,024 heads: it takes 16 or more.'
+    """
+    replicates = Replicates.of(trials, task)
+    words = np.array([trial.answers.get(task.right, "") for trial in trials])
+    parts = replicates.by_answer(words, replicates.all)
+    answers, n = len(parts), min(map(replicates.n, parts))
+
+    def share(n, variation):
+        # Each of two to four answers is tested separately.
+        several = dict(words=1, answers=answers) if answers > 1 else {}
+        return smallest_share(n, heads, variation, **several)
+
+    tested_on = said(len(trials), replicates.n())
+    sentence = in_words(tested_on, share(n, EVEN), share(n, UNEVEN))
+    if share(n, EVEN) <= 1:
+        return sentence, ""
+    fewest = next(more for more in range(n + 1, MOST) if share(more, EVEN) <= 1)
+    of = " clusters" * (replicates.n() < len(trials)) + " for each answer" * (answers > 1)
+    return sentence, (
+        f"{tested_on} are too few to confirm any of {heads:,} heads: it takes {fewest} or more{of}."
     )

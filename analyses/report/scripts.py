@@ -57,8 +57,9 @@ def joined(texts: dict[str, str]) -> str:
     names = [one or other for text in texts.values() for one, other in NAMED.findall(text)]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"two modules of the page's script name something {sorted(twice)[0]}")
+    # A set would make another text in every process.
     order = TopologicalSorter(
-        {name: {imported for _, imported in IMPORT.findall(text)} for name, text in texts.items()}
+        {name: [imported for _, imported in IMPORT.findall(text)] for name, text in texts.items()}
     )
     bodies = [IMPORT.sub("", texts[name]) for name in order.static_order()]
     text = re.sub(r"^export ", "", "\n".join(bodies), flags=re.MULTILINE)

@@ -49,13 +49,15 @@ class Standing:
         state: "shown", "refuted", "undecided" or "untested".
         heads: the (layer, head) pairs that have the role.
         open: a row per open head, the highest score first: ``layer, head, score`` (as in
-            `roles.table`, for this role), ``lacks`` (words).
+            `roles.table`, for this role).
+        lacks: what each of the first `NAMED` open heads lacks, in words.
     """
 
     hypothesis: Hypothesis
     state: str
     heads: list[Head]
     open: pd.DataFrame
+    lacks: list[str]
 
 
 def standings(evidence: pd.DataFrame, task: Task = GAME) -> dict[str, Standing]:
@@ -196,8 +198,10 @@ def nearly(standing: Standing) -> str:
     of_attention = all(named[name].about_attention for name in standing.hypothesis.score)
     does = "reaches" if of_attention else "restores"
     heads = [
-        f"{Head(row['layer'], row['head'])} {does} {percent(row['score'])} and lacks {row['lacks']}"
-        for _, row in standing.open.head(NAMED).iterrows()
+        f"{Head(layer, head)} {does} {percent(score)} and lacks {lacks}"
+        for (layer, head, score), lacks in zip(
+            standing.open.itertuples(index=False), standing.lacks
+        )
     ]
     more = len(standing.open) - len(heads)
     return "; ".join(heads) + (_more(more) if more > 0 else "")
@@ -212,21 +216,16 @@ def _standing(evidence, hypothesis, task, scores):
     names = [prediction.name for prediction in hypothesis.predictions]
     of_role = evidence[evidence["prediction"].isin(names)]
     left = [head for head in open_heads(evidence, hypothesis) if head not in heads]
-    rows = [
-        dict(
-            layer=head[0],
-            head=head[1],
-            score=scores[head],
-            lacks=_lacks(evidence, head, hypothesis, task),
-        )
-        for head in left
-    ]
-    table = pd.DataFrame(rows, columns=["layer", "head", "score", "lacks"])
-    table = table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    table = pd.DataFrame(
+        [(*head, scores[head]) for head in left], columns=["layer", "head", "score"]
+    ).sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    # A large model may have hundreds of open heads, of which a page names two.
+    named = table[["layer", "head"]].head(NAMED).itertuples(index=False)
+    lacks = [_lacks(evidence, Head(*head), hypothesis, task) for head in named]
     if heads:
         state = "shown"
     elif (of_role["void"] != "").all():
         state = "untested"
     else:
         state = "undecided" if left else "refuted"
-    return Standing(hypothesis, state, heads, table)
+    return Standing(hypothesis, state, heads, table, lacks)

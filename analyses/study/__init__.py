@@ -55,6 +55,7 @@ from rgb_circuit.trial import Trial, described
 from rgb_circuit.vlm import Vlm
 
 from .. import report as _report
+from ..evidence import power
 from ..report.playing import cannot_play, shown_not_to_play
 from . import printed
 from .estimated import forwards_of_page, print_estimate
@@ -102,6 +103,7 @@ def run(
     # Another shard may have started the folder by now.
     model, trials = going_on(folder, model, trials)
     study = replace(study_of(options, trials, anyway), called=called)
+    printed.too_few(model, trials, study)
     if shard is None:
         store.clean()
         _finish(store, model, trials, options, study)
@@ -166,6 +168,9 @@ def estimate(
     first = sum(len(trial.images) for trial in _glanced(own, study))
     pages = forwards_of_page(model, trials if shard is None else [], wanted, study)
     print_estimate(model, cost(model, wanted), first, pages, seconds, study.task)
+    if study.tests_roles:
+        sentence, too_few = power.beforehand(trials, study.task, len(model.heads()))
+        print(too_few or sentence)
 
 
 def collect(folder: Path) -> None:

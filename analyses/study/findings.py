@@ -24,6 +24,7 @@ from rgb_circuit.calls.patching import PatchedHeads, in_order
 from rgb_circuit.calls.play import Played, answered_right
 from rgb_circuit.errors import InputError, ModelError, NotApplicable
 from rgb_circuit.heads import Head
+from rgb_circuit.hypothesis import about_words
 from rgb_circuit.keeping.store import Store
 from rgb_circuit.measuring.measure import follow, follow_all, measure
 from rgb_circuit.measuring.measurement import Measurement
@@ -90,6 +91,12 @@ class Study:
     def chooses(self) -> bool:
         """Whether trials are left out because of their answers."""
         return self.only_correct or self.flips_only
+
+    @property
+    def tests_roles(self) -> bool:
+        """Whether heads are tested for roles by their effects."""
+        words = any(about_words(one.tested) for one in self.task.hypotheses)
+        return words and not self.narrowed
 
     @property
     def narrowed(self) -> str:

@@ -33,7 +33,7 @@ from ..report.playing import cannot_play
 from ..roles import standing
 from .check import Check
 from .estimated import duration, size
-from .findings import Findings
+from .findings import Findings, Study
 
 # How the role table shows a state.
 MARKS = {"holds": "yes", "refuted": "no", "undecided": "?", "void": "-"}
@@ -72,6 +72,14 @@ def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) 
             accuracy.accuracy(played, trials, task), accuracy.by_trial(played, trials)
         ):
             print(line)
+
+
+def too_few(model: Vlm, trials: Sequence[Trial], study: Study) -> None:
+    """Print, before anything is measured, that the trials can confirm no head, if so."""
+    if study.tests_roles:
+        _, sentence = power.beforehand(trials, study.task, len(model.heads()))
+        if sentence:
+            print(sentence, flush=True)
 
 
 def first_played(played: pd.DataFrame) -> None:
@@ -281,7 +289,9 @@ def _without_heads(evidence, task, every):
 def _power(evidence, stray):
     """The smallest effect that these trials can confirm, in words; ``stray`` as in
     `roles.power`."""
-    even, uneven = (roles.power(evidence, variation, stray=stray) for variation in (0.25, 1.0))
+    even, uneven = (
+        roles.power(evidence, variation, stray=stray) for variation in (power.EVEN, power.UNEVEN)
+    )
     return power.in_words(counted(evidence), even, uneven)
 
 

@@ -1,7 +1,6 @@
 """Draw the pictures of README.md and of these pages: python docs/pictures/draw.py
 
-Half a minute on one core. `report.png`, `items.png` and `two_runs.png` are photographs of pages,
-made by hand.
+Half a minute on one core. `photograph.py` makes the photographs of pages.
 """
 
 from pathlib import Path

@@ -300,11 +300,18 @@ def _check_conditions(trials):
 
 def _check_overlap(name, edits, trials, spots):
     """Raise InputError if two edits of a variant write to one place, since either might win."""
-    # By layer, since a variant may hold hundreds of heads.
+    # By head, since a variant may hold hundreds; a whole layer may meet any head of it.
+    by_place: dict[tuple[int, int | None], list[AnyEdit]] = {}
     of_layer: dict[int, list[AnyEdit]] = {}
     for edit in edits:
-        before = of_layer.setdefault(edit.layer, [])
-        for other in before:
+        layer, head = edit.layer, edit.head
+        before = of_layer.setdefault(layer, [])
+        near = (
+            before
+            if head is None
+            else [*by_place.get((layer, None), []), *by_place.get((layer, head), [])]
+        )
+        for other in near:
             if not _meet(edit, other):
                 continue
             for trial in trials:
@@ -312,13 +319,13 @@ def _check_overlap(name, edits, trials, spots):
                     spots[trial.name][other.positions]
                 )
                 if places:
-                    layer, head = edit.layer, edit.head
                     what = f"layer {layer}" if head is None else f"head {Head(layer, head)}"
                     raise InputError(
                         f"variant {name!r} edits {what} twice at position {min(places)} of trial "
                         f"{trial.name!r} ({other.component} and {edit.component}); keep one edit"
                     )
         before.append(edit)
+        by_place.setdefault((layer, head), []).append(edit)
 
 
 def _meet(edit, other):

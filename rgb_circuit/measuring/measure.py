@@ -26,7 +26,6 @@ import pandas as pd
 import torch
 
 from ..bars import saying, tqdm
-from ..edits import OF_ATTENTION
 from ..errors import CannotWrite, InputError, NotFinite, PictureGone
 from ..keeping.recurring import Recurring
 from ..keeping.saved_run import is_recorded
@@ -527,9 +526,7 @@ def pictures_of(model: Vlm, units: Sequence[Unit], recurring: Recurring) -> dict
         pictures[condition] = {
             "inputs": inputs,
             "start": max(0, inputs["input_ids"].shape[1] - kept),
-            "keep": sorted(
-                {word for request in showing[0] for word in _kept_of(request, condition)}
-            ),
+            "keep": sorted({word for request in showing[0] for word in request.keep(condition)}),
             "nudge": units[0].nudge,
             "masks": [
                 torch.stack([unit.requests[number][1].masks[condition] for unit in units])
@@ -639,35 +636,6 @@ def _agreed(model, store, length, kept):
     return store.agreed(f"rows, {kept} of {length} positions", rows) if store else rows
 
 
-def _kept_of(request, condition):
-    """What a request keeps of a picture, as words of `programs.capture`."""
-    if condition in request.masks:
-        yield "attention"
-    if request.target is None:
-        return
-    if condition == request.target:
-        yield "resume"
-    for edit in (edit for edits in request.edits for edit in edits):
-        if edit.component == "path":
-            yield from _kept_of_path(edit, condition, request.target)
-        elif edit.component in OF_ATTENTION and condition in (edit.source, request.target):
-            yield "attention"
-        elif edit.component not in OF_ATTENTION and edit.source == condition:
-            # An `AttentionEdit` has no picture as its source.
-            yield "attention" if edit.remade else edit.component
-
-
-def _kept_of_path(edit, condition, target):
-    if condition == target:
-        yield "attention"
-    if condition in (edit.source, target):
-        yield "z"
-        if any(sender[0] == "mlp" for sender in edit.senders):
-            yield "mlp_out"
-        if "embedding" in edit.senders:
-            yield "resume"
-
-
 def _seen(model, request, row, pictures, sweep, table, shares):
     """What one request saw of its trial; InputError if the model misbehaved.
 
@@ -686,7 +654,7 @@ def _seen(model, request, row, pictures, sweep, table, shares):
     columns = [[table.index(token) for token in ids] for ids in request.ids]
     effects = torch.empty(0, len(columns))
     for condition, picture in shown.items():
-        if "attention" in _kept_of(request, condition):
+        if "attention" in request.keep(condition):
             check_attention(model, picture["gaps"])
     if sweep is not None:
         check_seeing(model, sweep["blind"])

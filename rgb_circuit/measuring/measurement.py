@@ -12,6 +12,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..edits import OF_ATTENTION, Edit, PathEdit
 from ..errors import InputError
 from ..trial import Trial
 
@@ -62,7 +64,7 @@ class Measurement(ABC):
         """Whether a trial's part depends on all of the trials."""
         return self.whole
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The function, and a hash of the arguments that change a part, besides model and trial."""
         left_out = {"trials", *self.unlike_others}
@@ -155,6 +157,34 @@ class Request:
     def held(self) -> int:
         """How many positions of every picture are kept."""
         return max(self.kept, self.looked_at)
+
+    def keep(self, condition: str) -> set[str]:
+        """The parts of a condition's picture that are kept, as words of `programs.capture`."""
+        for_masks = {"attention"} if condition in self.masks else set()
+        return for_masks | self._for_edits.get(condition, set())
+
+    @cached_property
+    def _for_edits(self) -> dict[str, set[str]]:
+        """Condition → what the edits need of its picture, as words of `programs.capture`."""
+        if self.target is None:
+            return {}
+        keep: dict[str, set[str]] = {condition: set() for condition in self.lengths}
+        keep[self.target].add("resume")
+        for edit in (edit for edits in self.edits for edit in edits):
+            if isinstance(edit, PathEdit):
+                keep[self.target].add("attention")
+                for condition in (edit.source, self.target):
+                    keep[condition].add("z")
+                    if any(sender[0] == "mlp" for sender in edit.senders):
+                        keep[condition].add("mlp_out")
+                    if "embedding" in edit.senders:
+                        keep[condition].add("resume")
+            elif edit.component in OF_ATTENTION:
+                for condition in {edit.source, self.target}:
+                    keep[condition].add("attention")
+            elif isinstance(edit, Edit) and edit.source in keep:
+                keep[edit.source].add("attention" if edit.remade else edit.component)
+        return keep
 
 
 @dataclass(frozen=True)

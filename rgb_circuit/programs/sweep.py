@@ -193,9 +193,10 @@ def sweep(
 def idle(captured, runs, variants, values, spots) -> torch.Tensor:
     """Whether a variant writes only what its target run has there, to the last bit, (runs,
     variants)."""
+    # (kind, layer, positions) → per target run, whether the values of all heads there are its own.
     unchanged: dict = {}
-    for kind, layer, component in {
-        (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1])
+    for kind, layer, component, positions in {
+        (edit[2], edit[0], "z" if edit[1] is not None else edit[2][1], edit[3])
         for edits in variants
         for edit in edits
         if edit[2] in values
@@ -204,20 +205,20 @@ def idle(captured, runs, variants, values, spots) -> torch.Tensor:
         kept = getattr(captured, component)
         # A component that the target run did not keep comes from another run.
         if kept:
-            unchanged[kind, layer] = (
-                (made[layer][row] == kept[layer][runs].to(made[layer])).all(-1).cpu()
-            )
+            same = (made[layer][row] == kept[layer][runs].to(made[layer])).all(-1).cpu()
+            unchanged[kind, layer, positions] = [
+                same[run, torch.tensor(spots[run][positions]) - captured.start].all(0).tolist()
+                for run in range(len(runs))
+            ]
 
     def leaves(run, edit):
         layer, head, kind, positions = edit
         if kind not in values:
             return kind[1] == "attention" and kind[2] == 0
-        if (kind, layer) not in unchanged:
+        if (kind, layer, positions) not in unchanged:
             return False
-        places = torch.tensor(spots[run][positions]) - captured.start
-        return bool(
-            unchanged[kind, layer][run, places][..., slice(None) if head is None else head].all()
-        )
+        same = unchanged[kind, layer, positions][run]
+        return same if head is None else same[head]
 
     return torch.tensor(
         [
@@ -260,16 +261,12 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
         return torch.cat([before, itself.to(before).expand(n_runs, 1, -1, -1)], -1)
 
     written, biases = {}, {}
+    # (layer, whether a head of it, kind) → (copy, head) pairs.
+    places: dict = {}
     for copy, (_, _, edits) in enumerate(joined, start=1):
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
-                place = (
-                    every_run,
-                    torch.full_like(every_run, copy),
-                    torch.zeros_like(every_run),
-                    every_run,
-                )
-                _note(written, layer, head, kind, place)
+                places.setdefault((layer, head is not None, kind), []).append((copy, head or 0))
                 continue
             for run in range(n_runs):
                 keys = torch.tensor(spots[run][positions[1]])
@@ -278,6 +275,11 @@ def _side_by_side(wrapped, head_shape, captured, runs, variants, values, spots, 
                 biases.setdefault(layer, []).append(
                     (run, head, torch.tensor([copy]), keys, kind[2])
                 )
+    for (layer, of_head, kind), pairs in places.items():
+        copy_of, head_of = torch.tensor(pairs).repeat_interleave(n_runs, dim=0).T
+        run_of = every_run.repeat(len(pairs))
+        heads = head_of if of_head else None
+        _note(written, layer, heads, kind, (run_of, copy_of, torch.zeros_like(run_of), run_of))
 
     # The first and the last copy are compared with the captured run, all others with the first.
     base = (every_run * copies)[:, None].repeat(1, copies)
@@ -364,8 +366,9 @@ def _as_batch(
         for layer, head, kind, positions in edits:
             if kind[1] != "attention":
                 place = torch.tensor(spots[run][positions]) - captured.start
+                heads = None if head is None else torch.full_like(place, head)
                 place = torch.full_like(place, row), place, place, torch.full_like(place, run)
-                _note(written, layer, head, kind, place)
+                _note(written, layer, heads, kind, place)
                 continue
             queries, keys = (torch.tensor(spots[run][places]) for places in positions)
             biases.setdefault(layer, []).append(
@@ -540,9 +543,14 @@ def forked(stream, count) -> torch.Tensor:
 
 
 def _note(written, layer, head, kind, place):
-    """Add one edit to ``written``; see `_writes`."""
+    """Add edits of one kind to ``written``; see `_writes`.
+
+    Args:
+        head: the head that each edits, (n,), or None for the whole layer.
+        place: the row, position, position in the values, and run of each, (n,).
+    """
     batch, position, kept, run = place
-    heads = () if head is None else (torch.full_like(batch, head),)
+    heads = () if head is None else (head,)
     where = (layer, "z" if heads else kind[1])
     written.setdefault(where, {}).setdefault(kind, []).append(
         ((batch, position, *heads), (kept, *heads), run)
@@ -554,8 +562,8 @@ def _writes(written, values):
     None; the factor for the present values if these are None).
 
     Args:
-        written: (layer, component) → kind → per edit: ``into``; the matching indices into the
-            values of one target run; and which run, (n,).
+        written: (layer, component) → kind → per group of edits: ``into``; the matching indices
+            into the values of one target run; and which run, (n,).
     """
     writes = {}
     for (layer, component), kinds in written.items():

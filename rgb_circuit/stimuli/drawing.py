@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..conversation.answers import FORMS, drawable, form_of
 from ..errors import InputError
+from ..files.table_text import shortened
 from ..prompts.asking import settle
 from ..task import Task
 from ..trial import Trial
@@ -33,8 +34,9 @@ def trials(
             task, and its further options.
 
     Raises:
-        InputError: an unknown task, or one that draws no trials; a model that lacks the task's
-            words; or a value in ``fixed`` that the task cannot draw.
+        InputError: an unknown task, or one that draws no trials, or draws them with a question that
+            is not its own; a model that lacks the task's words; or a value in ``fixed`` that the
+            task cannot draw.
 
     Examples:
         >>> trials = rgb.trials(model, "rgb", n=3, odd="red")
@@ -59,7 +61,22 @@ def trials(
             f"{model.name!r}, so it cannot play {task.says or task.name}; use another tokenizer, "
             "or give trials of your own"
         )
-    return [replace(trial, task=task) for trial in task.draw(model.canvas, words, n, seed, fixed)]
+    drawn = task.draw(model.canvas, words, n, seed, fixed)
+    _check_asked(task, drawn)
+    return [replace(trial, task=task) for trial in drawn]
+
+
+def _check_asked(task, drawn):
+    """Raise InputError if a trial is drawn with another question than its task's, by which words
+    are chosen and effects are read."""
+    for trial in drawn:
+        if not any(question.strip() in trial.prompt for question in task.questions):
+            raise InputError(
+                f"the task {task.name!r} asks {task.question!r}, but its drawing function writes "
+                f"another question into trial {trial.name!r} ({shortened(trial.prompt)}); change "
+                f"both{', or give template=' if task.templates else ''}"
+                f"{' or '.join(map(repr, task.templates))}"
+            )
 
 
 def rgb_trials(model: Vlm, n: int, seed: int = 0, **fixed: Any) -> list[Trial]:

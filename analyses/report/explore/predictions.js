@@ -61,13 +61,14 @@ function tellPredictions(number, open, met, spared) {
     if (name) summary.append(made("span", ` ${met(name)} of ${data.asked[name].length} hold`, "quiet"));
     details.open = open.includes(name);
     const body = table.appendChild(made("tbody"));
-    body.append(...data.predictions.filter((one) => some.includes(one.name)).map((one) => rowOf(one, number, details.open, spared(one.name))));
+    const others = (one) => data.asked[name]?.find((slot) => slot.includes(one))?.filter((other) => other !== one) ?? [];
+    body.append(...data.predictions.filter((one) => some.includes(one.name)).map((one) => rowOf(one, number, details.open, spared(one.name), others(one.name))));
     details.append(summary, table);
     return details;
   }));
 }
 
-function rowOf(one, number, own, instead) {
+function rowOf(one, number, own, instead, others) {
   const row = made("tr"), [word, kind, sign] = one.void ? ["not tested", "quiet", "–"] : STATES[one.states[number]];
   if (own) row.className = "asked";
   row.append(made("th", one.name), made("td", `${sign} ${word}`, (own && !instead) || kind !== "no" ? kind : "quiet"));
@@ -77,6 +78,8 @@ function rowOf(one, number, own, instead) {
   const says = made("td", one.says, "wrap"), decide = one.trials_to_decide[number];
   says.append(made("span", ` · ${one.expected}${decide ? `; ${decide < 10000 ? Math.round(decide).toLocaleString("en") : "more than 10,000"} ${data.observations} would decide it` : ""}`, "quiet"));
   if (instead) says.append(made("span", ` · ${instead} holds instead`, "quiet"));
+  // Without this, seven that hold would be counted as six.
+  else if (others.length) says.append(made("span", ` · this or ${others.join(" or ")} is enough`, "quiet"));
   row.append(effect, says);
   return row;
 }
