@@ -313,6 +313,24 @@ def test_gradients_of_a_run_that_ends_elsewhere_are_refused(grouped, trials, mon
         rgb.attribute(grouped, trials)
 
 
+@pytest.mark.parametrize(
+    "call, number, run, said",
+    [
+        ("direct_effects", "logits", rgb.direct_effects, "add up to"),
+        ("lens", "sums", lambda *given: rgb.lens(*given, component="z"), "has no share"),
+    ],
+)
+def test_shares_must_add_up_in_every_answer(grouped, trials, monkeypatch, call, number, run, said):
+    def off_in_one(*given, **options):
+        found = execute(*given, **options)
+        found[number][0, 0] += 9
+        return found
+
+    monkeypatch.setattr(f"rgb_circuit.calls.{call}.execute", off_in_one)
+    with pytest.raises(rgb.InputError, match=said):
+        run(grouped, trials)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_one_trial_does_for_a_list_of_one(grouped, trials, name):
     alone, listed = FUNCTIONS[name](grouped, trials[0]), FUNCTIONS[name](grouped, [trials[0]])

@@ -287,6 +287,17 @@ def test_a_head_of_one_answer_alone_is_neither():
     assert not verdict(measured, READER)["holds"] and not verdict(measured, BIAS)["holds"]
 
 
+def test_a_gap_weighs_answers_alike_and_each_must_show_an_effect():
+    words = np.array(["yes"] * 24 + ["no"] * 8)
+    measured, [claim, _] = effects_of(words, np.full(32, 2.0)), READER.predictions[0].claims
+    wider = measured.logits["clean"] + np.outer(words == "no", [2, 0])
+    found = replace(measured, logits={**measured.logits, "clean": wider})
+    # Right, against the other one, falls by 6 or by 8.
+    assert found.mean_gap(claim, found.replicates.all) == pytest.approx(7)
+    values = (words == "yes")[:, None] + 0.1 * np.random.default_rng(1).normal(size=(32, 1))
+    assert found.p(values + 1, "greater", claim) < 0.01 and found.p(values, "greater", claim) > 0.05
+
+
 def test_of_few_of_an_answer_a_fraction_is_of_a_gap_that_is_shown():
     measured = effects_of(np.array(["yes", "no"] * 5), np.full(10, 2.0))
     flat = {name: run * 0.01 for name, run in measured.logits.items()}
