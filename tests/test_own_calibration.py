@@ -187,6 +187,14 @@ def test_several_hypotheses_are_corrected_as_simes_and_benjamini_bogomolov_say()
     assert given == wanted and selected == 2
 
 
+def test_the_weakest_prediction_of_a_shown_role_gets_the_roles_q():
+    p, q = np.array([[0.001, 0.001], [0.02, 0.4]]), np.array([0.03, 0.5])
+    q_values = dict(zip("AB", p.copy()))
+    Role([["A"], ["B"]], (), p, q).raise_weakest(q, q_values, {}, 0.05)
+    # The second head does not have the role.
+    assert q_values["A"].tolist() == [0.001, 0.001] and q_values["B"].tolist() == [0.03, 0.4]
+
+
 def test_one_hypothesis_and_those_that_a_task_ships_with_keep_their_level():
     roles = [role([0.01, 0.03]), role([0.5, 0.02])]
     for several in ((), (0,)):
