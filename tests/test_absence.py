@@ -1,14 +1,15 @@
 """An absence is shown by a count of trials too, so that one stray trial takes no role away."""
 
 from math import comb
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_hypotheses import NONE_THERE, RULES, UP_HERE, simulated
+from test_hypotheses import NONE_THERE, ROLES, RULES, UP_HERE, simulated
 
 from analyses import roles
 from analyses.evidence import heads
-from analyses.evidence.verdict import judge
+from analyses.evidence.verdict import _strays, judge
 from rgb_circuit.hypothesis import Hypothesis
 from rgb_circuit.statistics.absence import SHARE, chance_of_mostly, mostly_p, trials_for_mostly
 
@@ -42,6 +43,25 @@ def test_a_label_may_have_one_trial_of_four_outside_and_no_more():
     # Of two trials one may be.
     few = np.array([True, True, False, True, True, True])
     assert mostly_p(few, [list("aabbcc")]) == mostly_p(few)
+
+
+def test_an_absence_holds_for_every_word_of_each_role_that_the_clean_picture_shows():
+    # Two trials of one background stray, of different odd words, and too far for a mean to tell.
+    there = idle(32, 2)
+    there[[0, 8], 1] = 40
+    measured = simulated(np.zeros((32, 2)), there, words=np.repeat(list("abcdefgh"), 4))
+    for backgrounds, holds in ((COLORS[:32], False), (np.full(32, "a"), True)):
+        measured.words[:, ROLES.index("background")] = backgrounds
+        frame = judge(measured, [[NONE_THERE]], RULES)
+        assert frame["holds"].tolist() == [True, holds]
+
+
+def test_of_a_quarter_of_the_trials_the_furthest_strays_and_more_are_no_strays():
+    over = np.full((8, 3), -1.0)
+    over[:2, 0], over[:3, 1] = (1, 2), 1
+    test = SimpleNamespace(over=over, n=8, first=np.arange(10, 18))
+    found = _strays([test])
+    assert found["outside"].tolist() == [2, 3, 0] and found["stray"].tolist() == [11, -1, -1]
 
 
 @pytest.mark.parametrize("every", [24, 1024])

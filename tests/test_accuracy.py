@@ -197,7 +197,7 @@ def test_what_expects_nothing_is_not_scored():
 def test_chance_of_a_task_is_read_and_written_and_is_a_share():
     plain = Task.of_trials(TWO).plain() | {"chance": 0.25}
     assert Task.of_plain(plain).chance == 0.25 and Task.of_plain(plain).plain()["chance"] == 0.25
-    with pytest.raises(rgb.InputError, match="chance is 1.5; give the share"):
-        Task.of_plain(plain | {"chance": 1.5})
+    with pytest.raises(rgb.InputError, match="chance is 1.0; give the share"):
+        Task.of_plain(plain | {"chance": 1.0})
     with pytest.raises(rgb.InputError, match="chance is 'half'; give a number"):
         Task.of_plain(plain | {"chance": "half"})

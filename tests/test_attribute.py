@@ -9,6 +9,7 @@ from pathlib import Path
 
 import families
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from brute_force import BruteForce
@@ -229,6 +230,19 @@ def test_prompts_of_other_length_line_up_from_the_end(grouped):
         rgb.attribute(grouped, [trial], target="erased", positions="all", progress=False)
     with pytest.raises(rgb.InputError, match="between which no run lies; use method='atp'"):
         rgb.attribute(grouped, [trial], target="erased", method="atp-ig", progress=False)
+
+
+def test_trials_whose_positions_begin_elsewhere_are_estimated_as_alone(grouped):
+    trials = [
+        replace(one, name=str(tile))
+        for tile in ((5, 5), (0, 0))
+        for one in rgb.rgb_trials(grouped, 1, tile=tile)
+    ]
+    options = dict(target="erased", positions="tile", progress=False)
+    together = rgb.attribute(grouped, trials, **options)
+    alone = pd.concat([rgb.attribute(grouped, one, **options) for one in trials])
+    assert alone["effect"].abs().groupby(alone["trial"]).max().min() > 1e-4
+    np.testing.assert_allclose(together["effect"], alone["effect"], atol=1e-5)
 
 
 def test_half_precision_stays_within_its_rounding(random_folder):

@@ -2,6 +2,7 @@
 
 import json
 from math import comb
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,15 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses import audit
+from analyses.audit import measures
+from analyses.audit.effects import _right
 from analyses.audit.lists import alike
 from analyses.audit.sentences import sentences
+from analyses.circuit.resampling import RESAMPLED
 from analyses.command import main
+from rgb_circuit.heads import Head
+from rgb_circuit.pictures import picture_hash
+from rgb_circuit.statistics import benjamini_hochberg
 
 READERS, WATCHER, IDLE = [(3, 0), (3, 2)], (3, 3), (0, 0)
 LISTS = {"readers": READERS, "others": [WATCHER, IDLE]}
@@ -76,10 +83,73 @@ def test_heads_are_told_by_what_they_do(frame):
     assert verdict == {**dict.fromkeys(READERS, "causal"), WATCHER: "looks only", IDLE: "neither"}
 
 
+def test_p_values_are_corrected_for_what_is_tried_together(frame):
+    # The model is never in a state of zeros, so that measure decides nothing.
+    deciding = frame["measure"].isin(["restored", "lost (mean)", "lost (resampling)"])
+    tried = frame[frame["layer"].notna() & deciding]
+    # Two sides of sixteen trials that agree; then any effect of a head, and the heads.
+    assert tried["p_value"].min() == pytest.approx(2 * 0.5**16)
+    by_head = tried.groupby(["layer", "head"])
+    causal = (by_head["p_value"].min() * by_head.size()).clip(upper=1)
+    found = audit.heads(frame).set_index(["layer", "head"]).loc[causal.index]
+    for column, p in (("q_value", causal), ("q_absent", by_head["p_absent"].max())):
+        wanted = benjamini_hochberg(p.to_numpy(float))
+        assert found[column].to_numpy(float) == pytest.approx(wanted)
+    ranked = frame[frame["layer"].isna() & frame["p_value"].notna()]
+    for _, rows in ranked.groupby("measure"):
+        q = benjamini_hochberg(rows["p_value"].to_numpy(float))
+        assert rows["q_value"].to_numpy(float) == pytest.approx(q)
+
+
+def test_little_entropy_and_few_right_when_silenced_are_special():
+    each = pd.DataFrame([[1.0, 2.0, 3.0]] * 2)
+    measures_of = ("restored", "entropy", "right when silenced")
+    p = [measures._list_row("a", one, "", each, 0, 0)["p_value"] for one in measures_of]
+    assert p == [1, pytest.approx(1 / 3), pytest.approx(1 / 3)]
+
+
+def test_a_tie_is_not_right():
+    words = dict(trial="a", role=["odd", "none"] * 2, variant=["tied"] * 2 + ["right"] * 2)
+    frame = pd.DataFrame(words | dict(patched_logit=[1.0, 1.0, 1.0, 0.5]))
+    trial = SimpleNamespace(name="a", expected={"clean": "odd"})
+    assert _right(frame, [trial], "clean").iloc[0].to_dict() == {"tied": False, "right": True}
+
+
+def test_a_place_is_looked_at_that_gets_more_than_its_share_of_prompt_and_picture(trials):
+    # Of two fifths of the prompt the tile is a twentieth. The first head looks at the picture and
+    # at no tile in it, the second hardly at the picture, the third at the tile.
+    shares = {"image": (0.4, [0.9, 0.01, 0.6]), "tile": (0.02, [0.045, 0.015, 0.5])}
+    shares["entropy"] = 1.0, [1.0, 1.0, 1.0]
+    rows = [
+        dict(trial=trial.name, layer=0, head=head, at=at, value=value, even=even)
+        for trial in trials
+        for at, (even, values) in shares.items()
+        for head, value in enumerate(values)
+    ]
+    attention = pd.DataFrame(rows).astype({"at": "category"})
+    heads = [Head(0, head) for head in range(3)]
+    plan = SimpleNamespace(source="clean", lists={"all": [heads]}, heads=heads)
+    effects = SimpleNamespace(labels=["x"] * len(trials))
+    found = measures._of_looks(trials, plan, effects, attention)
+    p = [row["p_value"] for row in found if row["measure"] == "tile" and "layer" in row]
+    assert p == [1, 1, 0.5 ** len(trials)]
+
+
+def test_the_seed_decides_whose_picture_a_trial_gets(planted, trials):
+    lent = []
+    for seed in (0, 0, 1):
+        _, in_source, *_ = next(audit.audit.steps(planted, trials, LISTS, seed=seed))
+        lent.append([picture_hash(trial.sources[RESAMPLED]) for trial in in_source.trials])
+    assert lent[0] == lent[1] != lent[2]
+
+
 def test_a_head_has_a_row_of_every_word(trials, frame):
     rows = frame[(frame["layer"] == 3) & (frame["head"] == 0) & (frame["measure"] == "restored")]
     assert set(rows["word"].dropna()) == set(trials[0].answers)
     assert rows["word"].isna().sum() == 1
+    # A reader's word rises with it and is lost without it.
+    own = frame[(frame["layer"] == 3) & (frame["head"] == 0) & (frame["word"] == "odd")]
+    assert len(own) == 4 and (own["value"] > 1).all()
 
 
 def test_few_trials_decide_nothing(planted, trials):

@@ -10,6 +10,8 @@ import rgb_circuit as rgb
 from analyses import circuit, composition, evidence, roles, task_reading
 from analyses.attention_statistics import attention_statistics
 from rgb_circuit.calls.attention import attention_from_end
+from rgb_circuit.programs.capture import capture
+from rgb_circuit.running.execute import execute
 
 
 @pytest.fixture(scope="module")
@@ -223,19 +225,6 @@ def test_the_mean_needs_prompts_of_equal_length(grouped, trials):
     assert len(rgb.patch_heads(grouped, [trials[0], longer], source="mean", progress=False))
 
 
-def test_logits_that_are_not_finite(grouped, trials):
-    weight = grouped.nnsight._module.lm_head.weight
-    before = weight[5, 0].item()
-    with torch.no_grad():
-        weight[5, 0] = torch.inf
-    try:
-        with pytest.raises(rgb.InputError, match="not finite in torch.float32"):
-            rgb.patch_heads(grouped, trials)
-    finally:
-        with torch.no_grad():
-            weight[5, 0] = before
-
-
 FUNCTIONS = {
     "play": rgb.play,
     "patch_heads": rgb.patch_heads,
@@ -256,6 +245,90 @@ FUNCTIONS = {
     "reading": task_reading.reading,
     "patch_questions": task_reading.patch_questions,
 }
+
+
+@pytest.fixture
+def infinite(grouped):
+    """A model with one weight too large to read logits from."""
+    weight = grouped.nnsight._module.lm_head.weight
+    before = weight[5, 0].item()
+    with torch.no_grad():
+        weight[5, 0] = torch.inf
+        yield grouped
+        weight[5, 0] = before
+
+
+RUNS = {name: FUNCTIONS[name] for name in (
+    "play", "patch_heads", "knockout", "direct_effects", "attention_from_end", "patch_questions",
+)} | {
+    "attribute": rgb.attribute,
+    "generate": lambda model, trials: rgb.generate(model, trials[0]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_logits_that_are_not_finite(infinite, trials, name):
+    with pytest.raises(rgb.InputError, match="not finite in torch.float32"):
+        RUNS[name](infinite, trials)
+
+
+@pytest.mark.parametrize("run", ["source", "target"])
+def test_one_run_that_is_not_finite_is_enough(grouped, trials, monkeypatch, run):
+    captured = iter(["source", "target", "other target"])
+
+    def spoiled(*given):
+        found = capture(*given)
+        if next(captured) == run:
+            found.logits = torch.full_like(found.logits, torch.inf)
+        return found
+
+    monkeypatch.setattr("rgb_circuit.programs.attributed.capture", spoiled)
+    with pytest.raises(rgb.InputError, match="not finite in torch.float32"):
+        rgb.attribute(grouped, trials)
+
+
+LOOKING = rgb.Edit(0, 1, "erased", component="pattern")
+
+
+@pytest.mark.parametrize(
+    "program, run",
+    [
+        ("patterns", FUNCTIONS["attention_from_end"]),
+        ("said", lambda model, trials: rgb.generate(model, trials[0], edits=LOOKING)),
+        ("measured", lambda model, trials: rgb.patch_heads(model, trials, component="pattern")),
+    ],
+)
+def test_attention_of_another_form_is_refused(grouped, trials, monkeypatch, program, run):
+    monkeypatch.setattr(f"rgb_circuit.programs.{program}.attention_gaps", lambda captured: [1.0])
+    with pytest.raises(rgb.InputError, match="attention in layer 0 .* is not softmax"):
+        run(grouped, trials)
+
+
+def test_gradients_of_a_run_that_ends_elsewhere_are_refused(grouped, trials, monkeypatch):
+    def elsewhere(*given, **options):
+        return {name: found | {"drift": 1.0} for name, found in execute(*given, **options).items()}
+
+    monkeypatch.setattr("rgb_circuit.calls.attribute.execute", elsewhere)
+    with pytest.raises(rgb.InputError, match="edits nothing moves its logits"):
+        rgb.attribute(grouped, trials)
+
+
+@pytest.mark.parametrize(
+    "call, number, run, said",
+    [
+        ("direct_effects", "logits", rgb.direct_effects, "add up to"),
+        ("lens", "sums", lambda *given: rgb.lens(*given, component="z"), "has no share"),
+    ],
+)
+def test_shares_must_add_up_in_every_answer(grouped, trials, monkeypatch, call, number, run, said):
+    def off_in_one(*given, **options):
+        found = execute(*given, **options)
+        found[number][0, 0] += 9
+        return found
+
+    monkeypatch.setattr(f"rgb_circuit.calls.{call}.execute", off_in_one)
+    with pytest.raises(rgb.InputError, match=said):
+        run(grouped, trials)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -160,6 +160,8 @@ def test_counts_over_trials_are_heads_of_each_kind_and_of_all():
     assert counts.loc[("uneven extractor", 32, "color extractor")].tolist() == [1, 0, 0]
     assert counts.loc[("all", 32, "color extractor")].tolist() == [4, 3, 2]
     assert counts.loc[("all", 64, "color extractor")].tolist() == [1, 1, 1]
+    rates = table.loc[("all", 32, "color extractor"), ["precision", "recall"]]
+    assert rates.tolist() == pytest.approx([2 / 3, 2 / 4])
     assert (
         np.isnan(table.loc[("relay", 32, "oddness"), "recall"])
         and ("even", 32, "oddness") not in table.index

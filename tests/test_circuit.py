@@ -14,6 +14,7 @@ from rgb_circuit.boards import Canvas
 from rgb_circuit.conversation import TEMPLATE
 from rgb_circuit.models.planted import PARTS, UNKIND, Part, Placement
 from rgb_circuit.models.planted import planted as make_planted
+from rgb_circuit.pictures import picture_hash
 from rgb_circuit.prompts import answer_tokens
 from rgb_circuit.stimuli.tasks import find
 
@@ -347,6 +348,14 @@ def test_the_seed_decides_the_random_sets(grouped):
     pd.testing.assert_frame_equal(one, again)
     assert not np.allclose(one["random_mean"], other["random_mean"])
     np.testing.assert_allclose(one["faithfulness"], other["faithfulness"], atol=1e-5)
+
+
+def test_the_seed_decides_whose_picture_a_trial_gets(grouped):
+    trials, lent = rgb.rgb_trials(grouped, 8), []
+    for seed in (0, 0, 1):
+        _, in_source = next(circuit.steps(grouped, trials, [(0, 1)], seed=seed))
+        lent.append([picture_hash(trial.sources[RESAMPLED]) for trial in in_source.trials])
+    assert lent[0] == lent[1] != lent[2]
 
 
 def test_random_sets_of_a_curve_run_from_nothing_to_all_and_stay_below_the_ranked_heads(

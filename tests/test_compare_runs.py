@@ -155,6 +155,16 @@ def test_the_interval_covers_what_as_many_trials_give_in_the_middle(same):
     assert 0.5 < np.median(high - low) / spread < 2
 
 
+def test_what_the_same_trials_share_makes_no_interval_wider():
+    rng = np.random.default_rng(1)
+    one = rng.normal(size=64) + 2 * rng.normal(size=(16, 64))
+    other = one + 0.2 * rng.normal(size=(16, 64))
+    paired, apart = (
+        np.ptp(correlation_interval(one, other, same_trials=same)) for same in (True, False)
+    )
+    assert paired < 0.7 * apart
+
+
 def test_reliability_is_the_mean_over_all_ways_of_halving_the_trials():
     rng = np.random.default_rng(0)
     effects = rng.normal(size=40) + rng.normal(size=(6, 40))

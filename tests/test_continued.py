@@ -1,15 +1,18 @@
 """The same picture under another question goes on from where the two prompts part."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from families import KINDS
 from test_exactness import kernels_of, subject_of
 
 import rgb_circuit as rgb
 from analyses import task_reading
 from rgb_circuit.measuring import estimate, measure
+from rgb_circuit.measuring.measure import _in_common
 from rgb_circuit.programs import continued
 from rgb_circuit.stimuli.tasks.rgb import BACKGROUND_QUESTION, ODD_QUESTION
 
@@ -62,6 +65,15 @@ def test_only_a_shorter_prompt_about_the_same_picture_goes_on(grouped, after):
     other = replace(trial, prompts={"erased": grouped.prompt(BACKGROUND_QUESTION)})
     rgb.patch_heads(grouped, [other], source="erased", target="clean", progress=False)
     assert [set(one.values()) for one in after] == [{None}] * 3
+
+
+def test_prompts_that_part_before_the_picture_ends_share_nothing():
+    model = SimpleNamespace(config=SimpleNamespace(image_token_id=9))
+    one, *others = (
+        {"input_ids": torch.tensor([ids])}
+        for ids in ([1, 2, 9, 9, 3], [1, 2, 9, 9, 4], [1, 4, 9, 9, 3], [1, 2, 9, 4, 3])
+    )
+    assert [_in_common(model, one, other) for other in others] == [4, 0, 0]
 
 
 def test_wrong_angles_are_noticed(grouped, monkeypatch):

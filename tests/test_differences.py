@@ -26,6 +26,13 @@ def test_of_the_same_trials_it_is_the_t_of_their_differences():
     assert found.p == pytest.approx(paired.pvalue, rel=1e-6)
 
 
+def test_the_same_trials_are_compared_within_their_strata():
+    rng, strata = np.random.default_rng(2), np.repeat(["red", "green"], 12)
+    moved = np.concatenate([symmetric(rng, 12) + 5, symmetric(rng, 12)])
+    found = difference(0 * moved, moved, same_trials=True, strata=(strata, None))
+    assert (found.low, found.high) == pytest.approx(t_interval(moved, strata))
+
+
 def test_of_other_trials_it_is_welchs_t():
     rng = np.random.default_rng(1)
     one, other = symmetric(rng, 24), 3 * symmetric(rng, 40) + 1.2

@@ -395,6 +395,22 @@ def test_false_roles_stay_rare_among_heads_that_fail_one_prediction_by_a_hair():
     assert found > 0.85 * 60 * 2
 
 
+def test_halves_of_the_trials_take_twice_as_many_to_decide():
+    here = np.random.default_rng(0).normal(0.6, 1, (16, 1))
+    once = judge(simulated(here), [[UP_HERE]], RULES)
+    split = judge(simulated(np.tile(here, (2, 1))), [[UP_HERE]], replace(RULES, split=True))
+    assert np.isfinite(once["trials_to_decide"].item())
+    assert split["trials_to_decide"].item() == 2 * once["trials_to_decide"].item()
+
+
+def test_a_gap_of_less_than_half_a_logit_is_none():
+    measured = simulated(np.full((16, 1), GAP))
+    for size, void in ((0.4, "no gap"), (0.6, "")):
+        logits = {name: size / GAP * run for name, run in measured.logits.items()}
+        frame = judge(replace(measured, logits=logits), [[UP_HERE]], RULES)
+        assert frame["void"].tolist() == [void]
+
+
 def test_a_prediction_may_stand_in_for_another():
     either = Hypothesis("either", (UP_HERE, replace(NONE_THERE, instead_of="up")))
     noise = np.random.default_rng(0).normal(0, 0.1, (16, 3))

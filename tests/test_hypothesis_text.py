@@ -230,7 +230,17 @@ def test_slots_and_groups_are_what_the_predictions_say():
     assert slots([first, second, third]) == [["B1"], ["B2", "B3"]] and groups([first, third]) == (
         "readers",
     )
+    for_both = replace(third, instead_of=("B1", "B2"))
+    assert slots([first, second, for_both]) == [["B1", "B3"], ["B2", "B3"]]
     assert Hypothesis("reader", (first, second, third)).score == ("B1",)
     assert Hypothesis("reader", (first, second, third)).finders == (first, second, third)
-    narrow = Prediction.parse("B4", "right above others: z clean -> changed")
-    assert Hypothesis("reader", (first, narrow)).finders == (first,)
+    unwanted = Prediction.parse("B5", "right up: z clean -> other")
+    assert Hypothesis("reader", (first, unwanted), refutes=("B5",)).score == ("B1",)
+    rival = Hypothesis("route", (replace(third, instead_of=None),))
+    assert Hypothesis("reader", (first,), rivals=(rival,)).groups == ("readers",)
+    for text in (
+        "right above others: z clean -> changed",
+        "right below half: z clean without image -> changed",
+    ):
+        narrow = Prediction.parse("B4", text)
+        assert Hypothesis("reader", (first, narrow)).finders == (first,)

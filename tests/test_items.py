@@ -11,13 +11,14 @@ from PIL import Image
 
 import rgb_circuit as rgb
 from analyses import roles
-from analyses.circuit import circuit
+from analyses.circuit import circuit, ranked
+from analyses.composition import composition, paths
 from analyses.evidence import examine
 from analyses.evidence.effects import Measured
 from analyses.evidence.rules import Rules
 from analyses.evidence.verdict import judge
 from rgb_circuit import InputError
-from rgb_circuit.calls.panels import gaps, panels_for
+from rgb_circuit.calls.panels import gaps, panels, panels_for
 from rgb_circuit.calls.panels import tested as panel_table
 from rgb_circuit.heads import Head
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
@@ -33,6 +34,7 @@ from rgb_circuit.stimuli.replicates import (
 )
 from rgb_circuit.stimuli.tasks import task_of
 from rgb_circuit.task import Condition, Role, Task
+from rgb_circuit.trial import described
 
 RULES = Rules(margin=0.1, least=0.05, level=0.05, split=False)
 READER = Hypothesis("reader", (Prediction.parse("A", "right up, other down: z clean -> changed"),))
@@ -75,6 +77,22 @@ def test_a_cluster_that_is_named_is_the_trials_own():
     assert "2 trials in 1 cluster" in of_one_source(same) and "name one cluster" in of_one_source(
         same
     )
+
+
+def test_a_manifest_records_which_trials_are_one_observation():
+    # The second names a cluster, so its pictures link the first and the third no longer.
+    chain = [
+        trial("1", "#111", "#222"),
+        trial("2", "#222", "#333", cluster="hall"),
+        replace(trial("3", "#333", "#444"), strata={"light": "dim"}),
+    ]
+    task = task_of(chain)
+    for found in (
+        Replicates.of(chain, task),
+        Replicates.recorded([described(one) for one in chain], task),
+    ):
+        assert found.clusters.tolist() == ["1", "hall", "3"]
+        assert found.levels.tolist() == ["", "", "light dim"]
 
 
 def test_drawn_trials_share_nothing_though_canvases_recur(toy):
@@ -134,11 +152,14 @@ def test_declared_strata_are_compared_among_themselves():
     replicates = own([str(number) for number in range(8)], ["template a", "template b"] * 4)
     _, strata = replicates.means(np.zeros(8), np.array(["x"] * 8))
     assert set(strata) == {"x (template a)", "x (template b)"}
+    # Four clusters of a stratum are enough to speak of its spread, and three are not.
+    assert replicates.thin(np.array(["x"] * 8)) == (0, 2)
+    assert own([str(number) for number in range(7)]).thin(np.array([*"xxxxyyy"])) == (1, 2)
 
 
 def test_halves_have_no_cluster_in_common():
-    first, second = own(["a", "b", "a", "c", "d", "c"]).halves()
-    assert first.tolist() == [0, 1, 2] and second.tolist() == [3, 4, 5]
+    first, second = own(["a", "b", "c", "a", "d", "c"]).halves()
+    assert first.tolist() == [0, 1, 3] and second.tolist() == [2, 4, 5]
 
 
 def test_a_frame_by_cluster_has_means_of_what_was_measured_alone():
@@ -147,6 +168,8 @@ def test_a_frame_by_cluster_has_means_of_what_was_measured_alone():
         dict(
             trial=["1", "2", "3"],
             layer=5,
+            # Missing, as of an MLP.
+            head=np.nan,
             role="right",
             answer=["x", "y", "x"],
             effect=[1.0, 3.0, 5.0],
@@ -156,6 +179,66 @@ def test_a_frame_by_cluster_has_means_of_what_was_measured_alone():
     assert found["effect"].tolist() == [2.0, 5.0] and found["layer"].tolist() == [5, 5]
     assert found["answer"].tolist() == ["x + y", "x"] and list(found) == list(frame)
     assert said(3, found["trial"].nunique()) == "3 trials in 2 clusters"
+
+
+# Panels of simulated effects
+
+PANEL = {"right": ("changed", "right")}
+
+
+def asked(n):
+    """Trials of pictures of their own, whose right answers take turns."""
+    words = [{"right": "red", "other": "blue"}, {"right": "blue", "other": "red"}]
+    return [
+        replace(
+            trial(str(number), f"#{number:02x}0000", f"#00{number:02x}ff"),
+            answers=words[number % 2],
+            expected={"clean": "right", "changed": "other"},
+        )
+        for number in range(n)
+    ]
+
+
+def swept(trials, *moves, floor=0.0):
+    """A frame of `patch_heads`, in which each head moves the right word by so much, in every trial
+    or trial by trial, of a gap of one logit."""
+    rows = [
+        dict(trial=one.name, target="changed", layer=0, head=head, role=role, answer=word,
+             source_logit=float(role == "right"), target_logit=0.0, patched_logit=float(by))
+        for head, move in enumerate(moves)
+        for one, moved in zip(trials, np.broadcast_to(move, len(trials)))
+        for role, word in one.answers.items()
+        for by in [moved * (role == "right")]
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    frame["effect"] = frame["patched_logit"] - frame["target_logit"]
+    frame.attrs["noise_floor"] = floor
+    return frame
+
+
+def test_an_effect_is_told_of_own_pictures_where_each_answer_shows_it():
+    trials = asked(16)
+    of_one = np.arange(16) % 2
+    table = panel_table(swept(trials, of_one, 1.0), PANEL, trials=trials)
+    assert table["told"].tolist() == [False, True] and table["effect"].tolist() == [0.5, 1]
+
+
+def test_what_rounding_alone_could_make_is_no_effect_and_no_gap():
+    trials = asked(16)
+    for floor, told in ((0.0, True), (0.4, False)):
+        frame = swept(trials, 0.05, floor=floor)
+        for own in ({}, {"trials": trials}):
+            mean = panels(frame, PANEL, **own)["right"].item()
+            assert mean == pytest.approx(0.05 * told)
+            assert panel_table(frame, PANEL, **own)["told"].tolist() == [told]
+        assert np.isfinite(gaps(frame, trials=trials)["changed"]) == told
+
+
+def test_trials_without_a_word_are_left_out_of_its_panel():
+    trials = asked(16)
+    trials[8:] = [replace(one, answers=one.answers | {"third": "green"}) for one in trials[8:]]
+    table = panel_table(swept(trials, 1.0), {"third": ("changed", "third")}, trials=trials)
+    assert table["n"].tolist() == [8] and table["effect"].tolist() == [-1]
 
 
 # Verdicts on simulated effects of two answers
@@ -204,6 +287,17 @@ def test_a_head_of_one_answer_alone_is_neither():
     words = np.array(["yes", "no"] * 16)
     measured = effects_of(words, np.where(words == "yes", 4.0, 0.0))
     assert not verdict(measured, READER)["holds"] and not verdict(measured, BIAS)["holds"]
+
+
+def test_a_gap_weighs_answers_alike_and_each_must_show_an_effect():
+    words = np.array(["yes"] * 24 + ["no"] * 8)
+    measured, [claim, _] = effects_of(words, np.full(32, 2.0)), READER.predictions[0].claims
+    wider = measured.logits["clean"] + np.outer(words == "no", [2, 0])
+    found = replace(measured, logits={**measured.logits, "clean": wider})
+    # Right, against the other one, falls by 6 or by 8.
+    assert found.mean_gap(claim, found.replicates.all) == pytest.approx(7)
+    values = (words == "yes")[:, None] + 0.1 * np.random.default_rng(1).normal(size=(32, 1))
+    assert found.p(values + 1, "greater", claim) < 0.01 and found.p(values, "greater", claim) > 0.05
 
 
 def test_of_few_of_an_answer_a_fraction_is_of_a_gap_that_is_shown():
@@ -300,6 +394,22 @@ def test_a_set_of_heads_is_as_faithful_under_more_names(toy, pairs):
     for name in ("faithfulness", "ci_low", "ci_high"):
         assert enough[0][name] == pytest.approx(enough[1][name], rel=1e-3)
     assert set(often["n"]) == {12}
+
+
+@pytest.mark.parametrize("analysis", [composition, paths, ranked])
+def test_a_pair_under_more_names_counts_once_in_routes_and_ranks(toy, pairs, analysis):
+    some = pairs[:4]
+    heads = [] if analysis is ranked else [[(0, 2)], [(3, 1)]]
+    once, often = (
+        analysis(toy, trials, *heads, progress=False)
+        for trials in (some, [*some, *under_names(some[:1], 3)])
+    )
+    assert often.attrs["trials"] == 7 and set(often["n"]) == {4}
+    numbers = list(once.select_dtypes("number"))
+    # Heads that do nothing are in no order.
+    place = [name for name in once if name.endswith(("layer", "head"))]
+    sides = [side.sort_values(place, kind="stable")[numbers] for side in (often, once)]
+    np.testing.assert_allclose(*(side.astype(float) for side in sides), rtol=1e-3, atol=1e-4)
 
 
 def test_the_gap_of_own_pictures_is_that_to_the_best_alternative_also_of_a_control(toy):

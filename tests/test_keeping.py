@@ -453,7 +453,7 @@ def test_a_finished_run_is_repaired_without_a_forward(
     rgb.load(planted_folder)
     loading = len(forwards)
     assert main(command) == 0
-    assert content(tmp_path) == before and len(forwards) == 2 * loading
+    assert content(tmp_path) == before and len(forwards) == 2 * loading > 0
 
 
 def test_shards_are_merged_into_what_one_run_gives(

@@ -116,6 +116,30 @@ def test_a_bias_of_nothing_changes_nothing(model):
     assert frame["effect"].abs().max() < 1e-5
 
 
+def test_a_bias_on_its_own_key_is_the_opposite_on_all_others(grouped):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    end = len(prompt_ids(grouped, [trial])[trial.name]) - 1
+    # Several variants, so that each copy has a key of its own.
+    edits = {
+        f"{layer} {keys} {bias}": [rgb.AttentionEdit(layer, keys=keys, bias=bias)]
+        for layer in range(grouped.n_layers)
+        for keys, bias in (("end", 3.0), (tuple(range(end)), -3.0))
+    }
+    frame = rgb.patch_edits(grouped, trial, edits, target="clean", progress=False)
+    own, others = frame["effect"].to_numpy().reshape(grouped.n_layers, 2, -1).swapaxes(0, 1)
+    assert np.abs(own).max() > 1e-3
+    np.testing.assert_allclose(own, others, rtol=0, atol=1e-5)
+
+
+def test_what_all_heads_and_one_lose_together_must_leave_that_one_something(grouped, no_forward):
+    trial = rgb.rgb_trials(grouped, 1)[0]
+    end = len(prompt_ids(grouped, [trial])[trial.name]) - 1
+    first, rest = tuple(range(3)), tuple(range(3, end + 1))
+    lost = [rgb.AttentionEdit(1, keys=first), rgb.AttentionEdit(1, 2, keys=rest)]
+    with pytest.raises(rgb.InputError, match="'both' leaves position"):
+        rgb.patch_edits(grouped, trial, {"both": lost}, target="clean")
+
+
 def test_knocking_out_all_but_itself_leaves_its_own_value(grouped):
     trial = rgb.rgb_trials(grouped, 1)[0]
     end = len(prompt_ids(grouped, [trial])[trial.name]) - 1

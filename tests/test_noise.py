@@ -103,6 +103,12 @@ def test_of_a_layer_too_an_edit_that_changes_nothing_shows_nothing(precise):
             progress=False,
         )  # fmt: skip
         assert (frame["effect"] == 0).all()
+    # The target run keeps neither of these two, so nothing says that they are its own.
+    for component in ("attn_out", "mlp_out"):
+        frame = rgb.patch_layers(
+            model, trials, component=component, target="erased", positions="end", progress=False
+        )
+        assert (frame["effect"] != 0).any()
     edits = {
         "a bias of 0": [rgb.AttentionEdit(1, 2, bias=0.0)],
         "a bias": [rgb.AttentionEdit(1, 2, bias=0.5)],
@@ -168,6 +174,13 @@ def test_effects_of_a_trial_are_not_all_off_together(precise, monkeypatch):
     monkeypatch.setattr(sweep, "unedited_copies", lambda dtype: 1)
     # Three copies: halfway between what their mean has left, and all.
     assert several < (3**-0.5 + 1) / 2 * off_together()
+
+
+def test_an_effect_is_counted_from_the_mean_of_the_first_copy_and_those_of_its_layer():
+    # Counted from the first copy, two that are moved by rounding and one variant; another layer's.
+    effects = torch.tensor([3.0, 6.0, 10.0, 5.0])[None, :, None]
+    layers, moved = torch.tensor([0, 0, 0, 1]), torch.tensor([True, True, False, False])
+    assert sweep._from_the_mean(effects, layers, moved)[0, :, 0].tolist() == [0, 3, 7, 5]
 
 
 def test_in_float32_one_copy_edits_nothing():

@@ -1,7 +1,9 @@
 """Verdicts on one's own hypotheses are tried where these are false, and where a head is made to do
 it."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,9 @@ from analyses.calibrate.fitted import fitted_readout
 from analyses.command import main
 from analyses.evidence.families import Role, corrected
 from rgb_circuit.hypothesis import Hypothesis, Prediction, Sweep
+from rgb_circuit.pictures import picture_hash
 from rgb_circuit.statistics import benjamini_hochberg
+from rgb_circuit.stimuli.replicates import Replicates
 from rgb_circuit.stimuli.tasks import find
 
 GAME = find("rgb")
@@ -42,6 +46,17 @@ def test_every_check_says_how_many_heads_could_have_been_given_the_role(tried):
     assert {"random weights", "permuted", "random sets", "injected"} <= set(tried.index)
     assert (tried["testable"] <= tried["heads"]).all()
     assert tried.loc[~tried["informative"], ["rate", "rate_low", "rate_high"]].isna().all(axis=None)
+
+
+def test_a_rate_is_given_where_four_of_five_heads_could_be_tested(monkeypatch):
+    counts = (10, 8), (10, 7), (0, 0)
+    rows = [own_module._row(READER[0], "permuted", *count, given=1) for count in counts]
+    for name in ("on_random_weights", "on_exchanged", "on_planted", "random_sets", "injected"):
+        monkeypatch.setattr(own_module, f"_{name}", lambda *_: [])
+    monkeypatch.setattr(own_module, "_measured", lambda model, trials, *_: (None, trials, 0, 0))
+    monkeypatch.setattr(own_module, "_permuted", lambda *_: rows)
+    frame = calibrate.own(SimpleNamespace(name="any"), [], GAME.with_hypotheses(READER))
+    assert frame["informative"].tolist() == frame["rate"].notna().tolist() == [True, False, False]
 
 
 def test_a_head_that_carries_much_is_found_and_one_that_carries_too_little_is_not(tried):
@@ -72,6 +87,46 @@ def test_an_injected_head_carries_the_share_and_no_other_head_or_sweep_changes(f
     assert np.nanmax(np.abs(np.delete(moved, 5, axis=1))) == 0
     looks = Sweep("recolored", component="pattern")
     np.testing.assert_array_equal(changed.effects[looks], found.effects[looks])
+
+
+def test_sets_are_ranked_on_the_half_of_the_trials_that_did_not_find_them(found):
+    task = GAME.with_hypotheses(READER)
+    often = replace(
+        found,
+        effects={sweep: np.tile(own, (4, 1, 1)) for sweep, own in found.effects.items()},
+        logits={name: np.tile(own, (4, 1)) for name, own in found.logits.items()},
+        words=np.tile(found.words, (4, 1)),
+        replicates=Replicates.each(32),
+    )
+    idle = {
+        sweep: own * (np.arange(32) < 16)[:, None, None] for sweep, own in often.effects.items()
+    }
+    rng = np.random.default_rng(0)
+    (row,), (without,) = (
+        own_module._random_sets(one, task, rng) for one in (often, replace(often, effects=idle))
+    )
+    assert row["heads"] == without["heads"] > 0 and row["p_value"] < 0.05 < without["p_value"] == 1
+
+
+def test_given_trials_are_fitted_on_one_half_and_judged_on_the_other(monkeypatch):
+    for name, stand_in in dict(
+        fitted_readout=lambda model, trials, seed: trials,
+        _measured=lambda fitted, judged, *_: [(fitted, judged)],
+        _judged=lambda found, task: found,
+        _counted=lambda check, task, frames: frames,
+    ).items():
+        monkeypatch.setattr(own_module, name, stand_in)
+    given = SimpleNamespace(draw=None)
+    halves = own_module._on_random_weights(None, [*range(6)], given, 1, 0, False)
+    assert halves == [([0, 2, 4], [1, 3, 5])]
+
+
+def test_an_exchanged_trial_shows_another_picture_and_expects_nothing(planted):
+    [trial] = rgb.rgb_trials(planted, 1)
+    other = own_module._exchanged(trial, ["recolored", "erased"], 1)
+    assert picture_hash(other.sources["recolored"]) == picture_hash(trial.sources["erased"])
+    assert picture_hash(other.sources["clean"]) == picture_hash(trial.sources["clean"])
+    assert not other.expected
 
 
 def test_exchanging_is_no_null_where_a_head_could_meet_both():
@@ -130,6 +185,14 @@ def test_several_hypotheses_are_corrected_as_simes_and_benjamini_bogomolov_say()
     ]
     given = [list(q <= level) for q in corrected(roles, range(4), level)]
     assert given == wanted and selected == 2
+
+
+def test_the_weakest_prediction_of_a_shown_role_gets_the_roles_q():
+    p, q = np.array([[0.001, 0.001], [0.02, 0.4]]), np.array([0.03, 0.5])
+    q_values = dict(zip("AB", p.copy()))
+    Role([["A"], ["B"]], (), p, q).raise_weakest(q, q_values, {}, 0.05)
+    # The second head does not have the role.
+    assert q_values["A"].tolist() == [0.001, 0.001] and q_values["B"].tolist() == [0.03, 0.4]
 
 
 def test_one_hypothesis_and_those_that_a_task_ships_with_keep_their_level():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ import rgb_circuit as rgb
 from analyses.command import main
 from rgb_circuit.files.results import read_frame
 from rgb_circuit.keeping.manifest import read_manifest
+from rgb_circuit.keeping.saved_run import SavedRun
 from rgb_circuit.trial import described
 
 
@@ -109,3 +111,11 @@ def test_a_folder_of_something_else_is_refused(manifest, part, tmp_path):
         rgb.read_run(tmp_path)
     with pytest.raises(rgb.InputError, match="no folder"):
         rgb.read_run(tmp_path / "nowhere")
+
+
+def test_findings_are_the_heads_with_a_role_the_strongest_first_whichever_way():
+    table = pd.DataFrame(
+        dict(layer=0, head=range(3), role=["a", "none", "b"], score=[0.5, 0.9, -0.8], colors="")
+    )
+    found = SavedRun(Path(), {}, {"roles": table}).findings
+    assert found["head"].tolist() == [2, 0]

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from analyses import roles
-from analyses.evidence import by_prediction
+from analyses.evidence import by_prediction, heads
 from analyses.rgb import riddle
 from analyses.roles import standing
+from rgb_circuit.hypothesis import Hypothesis, Prediction
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,48 @@ def test_a_trial_that_strays_is_counted_and_named(evidence):
     )
     assert (stray["prediction"], stray["stray"], stray["outside"]) == ("P2a", "007", 1)
     assert standing.strays(frame, (0, 0), roles.GAME.hypothesis("color extractor")).empty
+
+
+def test_one_prediction_that_cannot_be_tested_leaves_a_role_open(evidence):
+    frame = changed(evidence, 0, predictions("color extractor"), state="undecided")
+    frame.loc[frame["prediction"] == "P2a", ["void", "stray"]] = "no gap", "007"
+    assert standing.standings(frame)["color extractor"].state == "undecided"
+    # What is void has not failed in any trial.
+    assert standing.strays(frame, (0, 0), roles.GAME.hypothesis("color extractor")).empty
+
+
+def test_what_must_be_refuted_keeps_a_head_open_until_it_is():
+    texts = [f"odd up: z clean -> {picture}" for picture in ("erased", "recolored", "moved")]
+    parts = [Prediction.parse(name, text) for name, text in zip("ABC", texts)]
+    reader = Hypothesis("reader", tuple(parts), refutes=("B", "C"))
+    columns = dict(layer=0, head=0, void="", trials_to_decide=45.0, outside=0.0, stray="", n=32)
+
+    def of(*states):
+        rows = [dict(prediction=name, state=state) for name, state in zip("ABC", states)]
+        frame = pd.DataFrame(rows).assign(**columns)
+        return frame.assign(holds=frame["state"] == "holds")
+
+    left = of("holds", "refuted", "undecided")
+    assert not heads(left, reader) and standing.open_heads(left, reader) == [(0, 0)]
+    assert list(standing.lacking(left, (0, 0), [reader])["prediction"]) == ["C"]
+    assert heads(of("holds", "refuted", "refuted"), reader) == [(0, 0)]
+    assert not standing.open_heads(of("holds", "refuted", "holds"), reader)
+
+
+def test_a_score_is_the_furthest_from_zero_and_missing_without_one_of_its_gaps(evidence):
+    scored = [one.score for one in roles.GAME.hypotheses]
+    frame = evidence.assign(restored_fraction=0.2)
+    frame = changed(frame, 1, scored[0], restored_fraction=-0.5)
+    assert roles.table(frame)["score"].tolist() == pytest.approx([0.2, -0.5])
+    several = next(one for one in roles.GAME.hypotheses if len(one.score) > 1)
+    lost = changed(frame, 0, several.score[:1], restored_fraction=np.nan)
+    scores = roles.scores_by_role(lost)[several.name]
+    assert np.isnan(scores[0, 0]) and np.isfinite(scores[1, 0])
+
+
+def test_colours_are_those_that_a_head_is_shown_to_do_everything_for(evidence):
+    reads = roles.GAME.hypothesis("color extractor")
+    frame = changed(evidence, 1, predictions(reads.name), state="holds", holds=True)
+    for name, words in zip(reads.score, ("green, red", "green", "")):
+        frame = changed(frame, 1, [name], words=words)
+    assert roles.table(frame)["colors"].tolist() == ["", "green"]

@@ -500,6 +500,10 @@ def test_independence_p_sees_what_a_correlation_does_not_and_is_calibrated():
     p = np.array([independence_p(*rng.normal(size=(2, 12)), seed) for seed in range(200)])
     # 200 draws: 0.05 ± three standard errors, and a mean of a half.
     assert 0.003 <= (p <= 0.05).mean() <= 0.097 and abs(p.mean() - 0.5) < 0.07
+    # The seed decides which orders are drawn.
+    pair = rng.normal(size=(2, 12))
+    drawn = [independence_p(*pair, seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_what_is_the_same_in_all_trials_is_independent_of_everything():

@@ -2,6 +2,7 @@
 trial's own."""
 
 import inspect
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,8 @@ from analyses.study.findings import Study, asked_first
 from rgb_circuit.calls.play import Played
 from rgb_circuit.keeping.manifest import manifest
 from rgb_circuit.keeping.saved_run import recorded_model
-from rgb_circuit.measuring.measure import follow, stepwise
+from rgb_circuit.measuring.measure import Unit, follow, stepwise
+from rgb_circuit.measuring.measurement import Request
 
 HEADS, OTHERS = [(1, 0), (2, 1)], [(3, 0), (3, 1)]
 ANALYSES = {
@@ -145,3 +147,14 @@ def test_shards_measure_what_the_whole_run_asks_first(toy, trials):
 def test_frames_of_an_analysis_and_of_its_steps_are_the_same(toy, trials):
     followed = follow(toy, circuit.ranked.steps(toy, trials), progress=False)
     pd.testing.assert_frame_equal(circuit.ranked(toy, trials, progress=False), followed)
+
+
+def test_requests_share_pictures_only_under_one_question(trials):
+    trial = trials[0]
+
+    def request(asked):
+        return Request(asked, lengths={"clean": 9}, ids=(), part=lambda seen: seen)
+
+    unit = Unit([(None, request(trial))])
+    assert unit.shares(request(replace(trial)))
+    assert not unit.shares(request(replace(trial, prompt=trial.prompt + " please")))

@@ -137,6 +137,25 @@ def test_a_forward_in_another_state_is_refused_by_the_copy_that_edits_nothing(
         largest_error(grouped, trial, positions)
 
 
+@pytest.mark.parametrize("positions, forward", [("end", "_side_by_side"), ("text", "_as_batch")])
+def test_a_batch_that_is_not_finite_is_refused_though_the_last_one_is(
+    grouped, monkeypatch, positions, forward
+):
+    whole, before = getattr(sweep, forward), []
+
+    def first_overflows(*given):
+        before.append(forward)
+        return tuple(
+            False if value is True and len(before) == 1 else value for value in whole(*given)
+        )
+
+    monkeypatch.setattr(sweep, forward, first_overflows)
+    options = dict(target="erased", positions=positions, batch_size=6, progress=False)
+    with pytest.raises(rgb.InputError, match="not finite"):
+        rgb.patch_heads(grouped, rgb.rgb_trials(grouped, 1), **options)
+    assert len(before) > 1
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("positions", ["end", "all"])
 def test_half_precision_errs_no_more_than_a_change_of_attention_kernel(

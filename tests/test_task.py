@@ -85,6 +85,15 @@ def test_similarity_is_taken_out_of_absences_of_words_that_a_picture_of_one_word
     assert GAME.written_alone(Claim("odd", "not up", Sweep("erased"))) == "background"
 
 
+def test_a_word_that_is_accepted_is_no_control():
+    canvas, words = Canvas(6, 14, 0, "USER: <image> {question} A:"), list(GAME.vocabulary)
+    [trial] = GAME.draw(canvas, words, 1, 0, {})
+    spare = next(word for word in words if word not in trial.answers.values())
+    several = replace(trial, answers={**trial.answers, "odd": (trial.answers["odd"], spare)})
+    [extended] = GAME.with_controls([several], words, [trial.prompt])
+    assert {*words} - {*extended.answers.values()} == {spare}
+
+
 def test_who_sends_and_who_receives_follows_from_the_routes_that_are_claimed():
     assert [hypothesis.name for hypothesis in GAME.receivers] == ["color extractor"]
     assert [hypothesis.name for hypothesis in GAME.senders] == [
@@ -350,6 +359,9 @@ def test_trials_are_of_the_task_that_drew_them_or_whose_names_they_have():
     assert own.hypotheses[0].predictions[0].text == "right up, wrong down: z clean -> changed"
     # Of pictures without two right answers nothing is claimed.
     assert task_of([replace(pair(), expected={"clean": "right"})]).hypotheses == ()
+    # Nor of trials that disagree which roles are right.
+    turned = replace(pair(), name="2", expected={"clean": "wrong", "changed": "right"})
+    assert task_of([pair(), turned]).hypotheses == ()
     assert task_of([replace(pair(), task=own)]) is own
     # Who drew it is no part of what a trial is.
     assert drawn[0].content == replace(drawn[0], task=None).content and drawn[0] == replace(

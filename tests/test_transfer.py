@@ -9,10 +9,11 @@ import pytest
 
 import rgb_circuit as rgb
 from analyses import circuit
-from analyses.transfer import _pair, _Sample, transfer
+from analyses.transfer import _pair, _Sample, _sets, transfer
 from rgb_circuit.heads import Head
 from rgb_circuit.models.planted_counting import planted_counting
 from rgb_circuit.plots import transfer_maps
+from rgb_circuit.statistics import benjamini_hochberg
 from rgb_circuit.statistics.agreement import ceiling
 
 CARRIERS, DOT_COUNTER = [(2, 0), (5, 1)], (3, 1)
@@ -106,6 +107,27 @@ def test_trials_of_one_cluster_are_one_observation(counts, samples):
     assert set(other.heads["n"]) == {20} and set(other.sets["n"]) == {10}
     for frame in ("heads", "pairs", "sets"):
         pd.testing.assert_frame_equal(getattr(one, frame), getattr(other, frame), atol=1e-5)
+
+
+def test_a_set_is_found_on_the_first_half_and_tested_on_the_second(counts, monkeypatch):
+    trials = rgb.trials(counts, "counting", 20)
+    # Of a gap of 10 logits, one head restores a tenth in the first half and another too little.
+    values = np.zeros((20, 24))
+    values[:10, 3], values[:, 5] = 1, 0.3
+    samples = [_Sample(name, trials, "one_more", values, np.full(20, 10.0), "") for name in "ab"]
+    p_values = iter(np.linspace(0.01, 0.9, 8))
+    monkeypatch.setattr("analyses.transfer._tested", lambda *_: {"p_value": next(p_values)})
+    steps = _sets(counts, samples, 0.05, 0.05, 1, 0)
+    restored, silent = next(steps)
+    assert restored.trials == silent.trials == tuple(trials[10:])
+    for edits, source in ((restored.edits[0], "clean"), (silent.edits[0], "mean")):
+        assert [edit.head for edit in edits if edit.source == source] == [3]
+    steps.send([None, None])
+    with pytest.raises(StopIteration) as end:
+        steps.send([None, None])
+    for _, rows in end.value.value.groupby("test"):
+        q = benjamini_hochberg(rows["p_value"].to_numpy())
+        assert rows["q_value"].to_numpy() == pytest.approx(q)
 
 
 def test_noise_lowers_the_correlation_to_the_ceiling_and_is_taken_out_again():

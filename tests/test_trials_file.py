@@ -232,6 +232,7 @@ def test_what_cannot_be_used_is_named_by_row_and_column(tmp_path, rows, change, 
     [
         (("1", "", "6"), "'tile_column' is ''"),
         (("1", "x", "6"), "'x'"),
+        (("1", "²", "6"), "'²'"),
         (("1", "6", "6"), "off the 6 × 6 grid"),
     ],
 )

@@ -5,6 +5,7 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import browser
 import numpy as np
@@ -17,8 +18,10 @@ from analyses.report import head, page, run
 from analyses.report.two_runs import heads, roles, settings, two_runs, verdict, write
 from analyses.report.two_runs import page as two_page
 from analyses.report.two_runs.scatter import Point, scatter
+from rgb_circuit.hypothesis import Hypothesis, Prediction
 from rgb_circuit.keeping.shared_trials import shared_trials
 from rgb_circuit.statistics.differences import difference
+from rgb_circuit.task import Condition, Role, Task
 from rgb_circuit.trial import described
 
 HEAD = (3, 0)
@@ -181,6 +184,55 @@ def test_a_share_of_the_gap_is_a_ratio_of_means_whose_difference_is_covered():
             inside.append((found.low <= -0.2) & (found.high >= -0.2))
         covered.append(np.mean(inside))
     assert 0.93 < min(covered) and max(covered) < 0.985
+
+
+def test_a_difference_counts_within_strata_where_it_is_no_rounding_and_enough_for_both_runs():
+    rng, strata = np.random.default_rng(0), np.repeat(["red", "green"], 8)
+
+    def sample(share, gap, void=""):
+        wandering = np.where(strata == "red", 1.0, -1.0) + 1e-3 * rng.normal(size=16)
+        effects = gap * (share + wandering)[:, None]
+        return heads._Sample(effects, np.full(16, gap), strata, void)
+
+    def differs(share, floor=0.0):
+        samples = sample(0, 10.0), sample(share, 0.4)
+        about = dict.fromkeys(heads.KEY, "any") | heads._about(samples, False)
+        both = [SimpleNamespace(floor=floor)] * 2
+        return heads._tested(heads._differences(both, samples, ["0.0"], about))["differs"].item()
+
+    # At least 0.05 of the larger gap, and 0.025 logits, a sixteenth of the smaller.
+    assert differs(0.07) and not differs(0.056) and not differs(0.07, floor=0.04)
+    for voids in (("few clusters", ""), ("", "few clusters")):
+        samples = [sample(0, 1.0, void) for void in voids]
+        assert heads._about(samples, False)["void"] == "few clusters"
+
+
+def test_where_a_picture_keeps_the_answer_the_gap_is_that_of_one_that_changes_it():
+    pictures = {name: Condition(right=right) for name, right in
+                (("clean", "right"), ("changed", "other"), ("moved", "right"))}  # fmt: skip
+    roles_of = {"right": Role(), "other": Role()}
+    task = Task("pairs", "", roles_of, pictures, corrupted="changed")
+    rows = [
+        dict(trial="a", target=target, layer=0, head=0, role=role, source_logit=3.0 * mine,
+             target_logit=3.0 * (mine if target == "moved" else not mine))
+        for target in ("changed", "moved")
+        for role, mine in (("right", True), ("other", False))
+    ]  # fmt: skip
+    measured = SimpleNamespace(task=task, frames={"patch_heads": pd.DataFrame(rows)})
+    for target in ("changed", "moved"):
+        assert heads._gap(measured, SimpleNamespace(target=target)).tolist() == [6]
+
+
+def test_what_must_be_refuted_and_holds_refutes_a_role():
+    parts = [Prediction.parse(name, "odd up: z clean -> erased") for name in "AB"]
+    reader = Hypothesis("reader", tuple(parts), refutes=("B",))
+    rows = [dict(prediction="A", state="undecided"), dict(prediction="B", state="holds")]
+    evidence = pd.DataFrame(rows).assign(layer=HEAD[0], head=HEAD[1], void="")
+    tested = SimpleNamespace(
+        task=SimpleNamespace(hypotheses=[reader]), frames={"evidence": evidence}
+    )
+    state, says = roles._verdict(tested, HEAD, "reader", set())
+    assert state == "refuted" and "A undecided; B holds" in says
 
 
 def test_trials_asked_in_other_words_are_the_same_and_other_pictures_are_not(planted_run, tmp_path):
