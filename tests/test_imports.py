@@ -37,9 +37,10 @@ def test_the_command_says_what_it_can_do_without_what_takes_seconds():
         "command_parser().parse_args(['run']); "
         f"print(sorted({heavy} & sys.modules.keys())); "
         "print(main(['run', '--task', 'none']), main(['play', '--trials-file', 'none.csv']), "
+        "main(['run', '--hypotheses', 'none.toml']), main(['hypotheses', 'none.toml']), "
         "{'torch', 'transformers', 'pandas'} & sys.modules.keys())"
     )
-    assert printed(code) == "[]\n2 2 set()\n"
+    assert printed(code) == "[]\n2 2 2 2 set()\n"
 
 
 def test_every_name_is_there_and_is_what_a_type_checker_is_told():

@@ -4,17 +4,17 @@ from argparse import Namespace
 from pathlib import Path
 
 from rgb_circuit.errors import InputError
-from rgb_circuit.stimuli.tasks import DEFAULT, find, named
+from rgb_circuit.stimuli.tasks import DEFAULT, find, named, read_hypotheses
 from rgb_circuit.task import Task
 
 
 def check(options: Namespace) -> None:
-    """Check ``--task``, ``--trials``, ``--seed`` and the files of tables. This runs before anything
-    imports torch, so that a typing error is reported at once.
+    """Check ``--task``, ``--trials``, ``--seed``, ``--hypotheses`` and the files of tables. This
+    runs before anything imports torch, so that a typing error is reported at once.
 
     Raises:
-        InputError: a task or a file does not exist, the number of trials is not positive, or the
-            seed is negative.
+        InputError: a task or a file does not exist, or is not what it should be; the number of
+            trials is not positive, or the seed is negative.
     """
     for text in getattr(options, "tasks", ()):
         named_task(Namespace(**{**vars(options), "task": text}))
@@ -23,6 +23,8 @@ def check(options: Namespace) -> None:
         raise InputError(f"--trials is {trials!r}; give a number such as 32, or 'published'")
     if (seed := getattr(options, "seed", 0)) < 0:
         raise InputError(f"--seed is {seed}; use a whole number from 0 on")
+    if (hypotheses := getattr(options, "hypotheses", None)) is not None:
+        read_hypotheses(hypotheses)
     for name in ("columns", "trials_file"):
         file = getattr(options, name, None)
         if file is not None and not Path(file).exists():

@@ -46,7 +46,8 @@ def _hypotheses(options: Namespace) -> None:
     Nothing is measured."""
     from rgb_circuit.stimuli.tasks import named, read_hypotheses
 
+    # Before torch is imported, so that a typing error is reported at once.
+    hypotheses, task = read_hypotheses(options.file), named(options.task)
     from ..evidence import lint
 
-    hypotheses = read_hypotheses(options.file)
-    print(*lint.lines(hypotheses, named(options.task), options.trials, options.heads), sep="\n")
+    print(*lint.lines(hypotheses, task, options.trials, options.heads), sep="\n")
