@@ -1,5 +1,7 @@
 """Attention from [end] is the model's own, lies on the right tiles, and is divided without rest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,6 +70,12 @@ def test_over_picture_puts_each_image_token_at_its_tile(model, trials):
     np.testing.assert_array_equal(
         laid_out[0], first + np.arange(rows * columns).reshape(rows, columns)
     )
+    # Of a condition whose prompt has two words more before its picture.
+    prompt = trials[0].prompt.replace("USER:", "USER: odd color", 1)
+    later = replace(trials[0], prompts={"erased": prompt})
+    place = np.arange(length + 2, dtype=float)
+    assert over_picture(model, later, place, "erased").min() == first + 2
+    assert over_picture(model, later, place).min() == first
 
 
 def test_the_planted_localizer_looks_at_the_odd_tile_wherever_it_is(planted):
