@@ -3,6 +3,7 @@ prompt's end."""
 
 import dataclasses
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -208,8 +209,23 @@ def test_an_answer_in_another_case_than_is_read_is_right():
     model, _ = says(llama_like(), GAME, " Red")
     settled = dataclasses.replace(model, forms={GAME: ("space, as given", *model.forms[GAME])})
     trial = about(GAME, {"right": "red", "wrong": "green"}, expected={"clean": "right"})
-    played = rgb.play(settled, [trial], ["clean"], progress=False).iloc[0]
+    with pytest.warns(UserWarning, match="writes 'Red' where the answer is read at 'red', in 1 of"):
+        played = rgb.play(settled, [trial], ["clean"], progress=False).iloc[0]
     assert (played["expected"], played["answer"], played["correct"]) == ("red", "Red", True)
+
+
+def test_an_answer_that_no_form_writes_as_the_model_does_is_called_so():
+    """Answers of a data set, "Yes" and "No", of a model that writes small letters."""
+    model, _ = says(llama_like(), GAME, " yes")
+    given, small = ("Yes", "No"), ("yes", "no")
+    for words in (given, small):
+        answers = dict(zip(("right", "wrong"), words))
+        trial = about(GAME, answers, expected={"clean": "right"})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert rgb.play(model, [trial], ["clean"], progress=False)["correct"].all()
+        said = [str(one.message) for one in caught if "read at" in str(one.message)]
+        assert len(said) == (words is given)
 
 
 def test_a_task_without_a_word_of_its_own_keeps_words_that_begin_with_a_space_alone():

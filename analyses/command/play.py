@@ -18,11 +18,14 @@ def add_to(commands: Commands) -> None:
 
 def _play(options: Namespace) -> None:
     """Show the model every picture and print how often it answers right."""
-    from rgb_circuit.calls.play import play
+    from rgb_circuit.calls.play import Played
+    from rgb_circuit.measuring.measure import measure
     from rgb_circuit.stimuli.tasks import task_of
 
     from ..study import printed
     from .loading import model_and_trials
 
     model, trials = model_and_trials(options)
-    printed.game(model, play(model, trials), task_of(trials), trials)
+    # Not by `play`, whose warning would say what is printed.
+    [played] = measure(model, [Played.of(trials)], stage="playing")
+    printed.game(model, played, task_of(trials), trials)

@@ -15,7 +15,7 @@ from rgb_circuit.calls.panels import (
     strongest,
     tested,
 )
-from rgb_circuit.calls.play import right_words
+from rgb_circuit.calls.play import right_words, written_otherwise
 from rgb_circuit.heads import Head
 from rgb_circuit.models.planted import MODERATE_NOISE
 from rgb_circuit.plots.canvas import brief
@@ -59,6 +59,8 @@ def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) 
                 f"  {condition:<{width}} not scored; most often "
                 f"{', '.join(f'{word!r} ({n})' for word, n in answers.items())}"
             )
+    if sentence := written_otherwise(model, trials, played):
+        print(f"  {sentence}.")
     wrong = played[~played["correct"].fillna(True).astype(bool)]
     if len(wrong):
         first = wrong.iloc[0]

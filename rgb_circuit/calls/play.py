@@ -16,6 +16,7 @@ from ..prompts.asking import read
 from ..remote.jobs import Jobs
 from ..trial import Trial, as_conditions, asked_of
 from ..vlm import Vlm
+from ..warning import warn
 
 
 def play(
@@ -46,6 +47,10 @@ def play(
         InputError: a condition that a trial lacks, or trials that cannot be shown to this model,
             before any forward.
 
+    Warns:
+        UserWarning: the model writes a right answer in other letters than it is read in
+            (`written_otherwise`).
+
     Examples:
         >>> played = rgb.play(model, trials)
         >>> sorted(set(played.loc[played["condition"] == "erased", "answer"]))
@@ -55,6 +60,8 @@ def play(
     """
     measurement = Played.of(asked_of(model, trials), conditions)
     [frame] = measure(model, [measurement], progress=progress, stage="playing")
+    if sentence := written_otherwise(model, measurement.trials, frame):
+        warn(sentence)
     return frame
 
 
@@ -115,6 +122,32 @@ def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]
         played["correct"].fillna(True).astype(bool).groupby(played["trial"], observed=True).all()
     )
     return [trial for trial in trials if right[trial.name]]
+
+
+def written_otherwise(model: Vlm, trials: Sequence[Trial], played: pd.DataFrame) -> str:
+    """Where the model writes a right answer in other letters than it is read in, such as "yes" for
+    the given "Yes": a sentence, without a full stop; empty if it does so nowhere.
+
+    Args:
+        played: from `play`, of these trials.
+    """
+    named, decode = {trial.name: trial for trial in trials}, model.processor.tokenizer.decode
+    right = played[played["correct"].fillna(False).astype(bool)]
+    found = []
+    for row in right.itertuples():
+        trial = named[row.trial]
+        pieces = read(model, trial.asked(row.condition), trial.words).pieces
+        texts = [decode([piece.token]).strip() for piece in pieces[trial.expected[row.condition]]]
+        if row.answer not in texts:
+            found.append((row.answer, texts[0]))
+    if not found:
+        return ""
+    answer, text = found[0]
+    return (
+        f"{model.name} writes {answer!r} where the answer is read at {text!r}, in {len(found)} of "
+        f"{len(right)} pictures that it answers correctly: effects there are on a word that it "
+        "does not write; give the answers in the letters in which the model writes them"
+    )
 
 
 def right_words(played: pd.DataFrame) -> pd.Series:
