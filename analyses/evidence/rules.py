@@ -22,10 +22,10 @@ class Rules:
             object.__setattr__(self, name, number)
         if not self.margin > 0:
             raise InputError(
-                f"margin is {self.margin}; use a fraction of the gap above 0, such as 0.1"
+                f"margin is {self.margin:g}; use a fraction of the gap above 0, such as 0.1"
             )
         if not 0 <= self.least <= self.margin:
             raise InputError(
-                f"least is {self.least}; use a fraction of the gap from 0 to the margin, "
+                f"least is {self.least:g}; use a fraction of the gap from 0 to the margin, "
                 f"{self.margin}"
             )
