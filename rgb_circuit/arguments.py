@@ -31,18 +31,20 @@ def as_number(value: object) -> float | None:
         return None
 
 
-def whole_number(name: str, value: object, least: int = 1) -> int:
+def whole_number(name: str, value: object, least: int = 1, advice: str = "") -> int:
     """An argument that must be a whole number, as an int.
 
     Args:
         name: of the argument, for the message.
+        advice: what to do instead, if there is more to say.
 
     Raises:
         InputError: anything else, or a number below ``least``.
     """
     number = as_whole(value)
     if number is None or number < least:
-        raise InputError(f"{name} is {shortened(value)}; use a whole number from {least} on")
+        advice = advice or f"use a whole number from {least} on"
+        raise InputError(f"{name} is {shortened(value)}; {advice}")
     return number
 
 

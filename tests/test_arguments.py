@@ -87,7 +87,7 @@ def test_what_is_no_whole_number_is_none(value, planted, trials, no_forward):
     assert as_whole(value) is None
     patched = lambda **options: rgb.patch_heads(planted, trials, target="erased", **options)  # noqa: E731
     for call, said in (
-        (lambda: rgb.rgb_trials(planted, value), "n is .*; use a whole number from 1 on"),
+        (lambda: rgb.rgb_trials(planted, value), "n is .*; ask for a whole number of trials"),
         (lambda: rgb.pair([{"gt_answer": "a"}], seed=value), "no two rows|seed is .*from 0 on"),
         (lambda: circuit.curve(planted, trials, HEADS, random_sets=value), "random_sets is"),
         (lambda: audit.audit(planted, trials, {"a": HEADS}, seed=value), "seed is"),

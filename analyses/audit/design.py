@@ -96,7 +96,7 @@ def design(
         InputError: no list, one that is empty or names a head that does not exist or one twice,
             invalid positions, or a negative number of random lists.
     """
-    random_lists = whole_number("random_lists", random_lists, least=0)
+    random_lists = whole_number("random_lists", random_lists, 0, "use 0 or more")
     if not isinstance(lists, Mapping) or not lists:
         raise InputError(
             f"lists is {shortened(lists)}; name each list of heads, such as {{'visual': [(19, 6), "

@@ -50,7 +50,8 @@ def check_trials(trials: Sequence[Trial], source: str, target: str) -> None:
 def as_draws(random_sets: int, seed: int) -> tuple[int, int]:
     """How many random sets are drawn, and the seed; InputError unless both are whole numbers, and
     there is a set to compare with."""
-    return whole_number("random_sets", random_sets), whole_number("seed", seed, least=0)
+    random_sets = whole_number("random_sets", random_sets, advice="draw at least one")
+    return random_sets, whole_number("seed", seed, least=0)
 
 
 def held_heads(model: Vlm, target: str) -> dict[Head, Edit]:

@@ -7,7 +7,6 @@ from importlib.metadata import version
 
 import shtab
 
-from rgb_circuit.arguments import whole_number
 from rgb_circuit.files.locking import locked
 from rgb_circuit.files.results import opened, write_figure, write_frame
 
@@ -81,7 +80,6 @@ def _calibrate(options: Namespace) -> None:
     if options.hypotheses is not None:
         _of_ones_own(options)
         return
-    whole_number("--models", options.models)
     import pandas as pd
     from transformers.utils import logging
 

@@ -105,7 +105,7 @@ def compare(
             k out of range.
     """
     both = _side_by_side(frame, reference)
-    if (whole_number("k", k)) > len(both):
+    if whole_number("k", k, advice=f"use 1 to {len(both)}, the number of heads") > len(both):
         raise rgb.InputError(f"k is {k}; use 1 to {len(both)}, the number of heads")
     rows = []
     for panel, (target, role) in PANELS.items():

@@ -175,12 +175,14 @@ def family(
         trials: the number of trials for all models, instead of these numbers.
         kinds: of `KINDS`.
     """
-    planted_each, random = (
-        whole_number("planted_each", planted_each),
-        whole_number("random", random),
-    )
+    if planted_each < 1 or random < 1:
+        raise rgb.InputError(
+            f"{planted_each} planted and {random} random models were asked for; use at least one "
+            "of each"
+        )
     seed = whole_number("seed", seed, least=0)
-    trials = None if trials is None else whole_number("trials", trials)
+    if trials is not None:
+        trials = whole_number("trials", trials, advice="use a whole number from 1 on, such as 32")
     first = 1000 * seed
     numbers = [first + index for index in range(planted_each)]
     usual, sizes = ((USUAL,), TRIALS) if trials is None else ((trials,), (trials,))

@@ -96,7 +96,7 @@ def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[s
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
         )
-    whole_number("n", n)
+    whole_number("n", n, advice="ask for a whole number of trials, one or more")
     whole_number("seed", seed, least=0)
 
 

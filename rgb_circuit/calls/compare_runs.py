@@ -86,7 +86,7 @@ def compare_runs(
             "heads of models of different shape are not the same heads, so compare runs of the "
             "same ones"
         )
-    k = whole_number("k", k)
+    k = whole_number("k", k, advice="use 1 or more heads")
     samples = [
         averaged(frame, recorded_clusters(run.manifest["trials"], recorded_task(run.manifest)))
         for frame, run in zip(frames, runs)

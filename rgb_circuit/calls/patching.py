@@ -263,7 +263,8 @@ def _edit(head, source, component, positions, over=None, without=None):
 
 def as_batch_size(batch_size: int | None) -> int | None:
     """A batch size as an int, or None; InputError unless it is a whole number from 1 on."""
-    return None if batch_size is None else whole_number("batch_size", batch_size)
+    advice = "use a whole number from 1 on, or leave it out"
+    return None if batch_size is None else whole_number("batch_size", batch_size, advice=advice)
 
 
 def targets_of(target: str | Sequence[str] | None, trials: Sequence[Trial]) -> list[str]:

@@ -47,7 +47,8 @@ def trials(
         ['clean', 'recolored', 'erased', 'swapped', 'moved']
     """
     check_wrapped(model)
-    n, seed = whole_number("n", n), whole_number("seed", seed, least=0)
+    n = whole_number("n", n, advice="ask for a whole number of trials, one or more")
+    seed = whole_number("seed", seed, least=0)
     task = find(task) if isinstance(task, str) else task
     if not isinstance(task, Task):
         raise InputError(f"task is {shortened(task)}; give a Task, or the name of a shipped one")

@@ -116,8 +116,14 @@ def rgb_trial(
             f"the four colours must differ, but they are {', '.join(words.values())}; change the "
             "repeated one"
         )
-    grid, tile_px = whole_number("grid", grid, least=2), whole_number("tile_px", tile_px)
-    margin = whole_number("margin", margin, least=0)
+    sides = as_whole(grid), as_whole(tile_px)
+    if None in sides or grid < 2 or tile_px < 1:
+        raise InputError(
+            f"grid is {grid} and tile_px is {tile_px}; use 2 tiles per side or more, of a pixel or "
+            "more"
+        )
+    grid, tile_px = sides  # type: ignore[assignment]
+    margin = whole_number("margin", margin, 0, "give a whole number of pixels, 0 or more")
     tile, _ = check_tile(tile, grid)
 
     color: Any = {role: tuple(map(int, palette[word])) for role, word in words.items()}
