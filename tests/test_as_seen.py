@@ -222,7 +222,7 @@ def test_a_trial_of_another_size_is_refused_with_the_right_one(siglip, sizes, pa
 
 @pytest.mark.parametrize("margin", [-1, 1.5, None])
 def test_a_margin_that_is_none_is_refused(margin):
-    with pytest.raises(rgb.InputError, match=f"margin is {margin}; use a whole number from 0 on"):
+    with pytest.raises(rgb.InputError, match=f"margin is {margin}; give a whole number"):
         rgb.rgb_trial(margin=margin)
 
 
