@@ -46,7 +46,7 @@ def test_a_family_has_every_kind_by_every_number_of_trials():
     for subject in known:
         assert subject.sizes == ((16, 32, 64) if subject.noise == MODERATE_NOISE else (32,))
     assert {subject.sizes for subject in calibrate.family(trials=16)} == {(16,)}
-    with pytest.raises(InputError, match="planted_each is 0; use a whole number from 1 on"):
+    with pytest.raises(InputError, match="0 planted and 5 random models were asked for"):
         calibrate.family(planted_each=0)
 
 

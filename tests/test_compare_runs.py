@@ -233,7 +233,7 @@ def test_runs_of_other_heads_or_panels_are_refused(runs, tmp_path):
     own = changed(runs[0], tmp_path / "own", panels=panels.assign(panel="right, when other"))
     with pytest.raises(rgb.InputError, match="with a panel in common"):
         rgb.compare_runs(runs[0], own)
-    with pytest.raises(rgb.InputError, match="k is 0; use a whole number from 1 on"):
+    with pytest.raises(rgb.InputError, match="k is 0; use 1 or more"):
         rgb.compare_runs(*runs, k=0)
     with pytest.raises(rgb.InputError, match="no folder"):
         rgb.compare_runs(runs[0], tmp_path / "nowhere")
