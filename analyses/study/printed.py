@@ -59,8 +59,8 @@ def game(model: Vlm, played: pd.DataFrame, task: Task, trials: Sequence[Trial]) 
                 f"  {condition:<{width}} not scored; most often "
                 f"{', '.join(f'{word!r} ({n})' for word, n in answers.items())}"
             )
-    if sentence := written_otherwise(model, trials, played):
-        print(f"  {sentence}.")
+    if sentence := written_otherwise(trials, played):
+        print(f"  But {sentence}.")
     wrong = played[~played["correct"].fillna(True).astype(bool)]
     if len(wrong):
         first = wrong.iloc[0]

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pandas as pd
 
+from ..conversation.answers import FORMS
 from ..measuring.measure import measure
 from ..measuring.measurement import OfPictures, Request
 from ..prompts import answer_ids, check_trials, prompt_ids
@@ -48,7 +49,7 @@ def play(
             before any forward.
 
     Warns:
-        UserWarning: the model writes a right answer in other letters than it is read in
+        UserWarning: the model writes a right answer in letters in which it cannot be read
             (`written_otherwise`).
 
     Examples:
@@ -60,7 +61,7 @@ def play(
     """
     measurement = Played.of(asked_of(model, trials), conditions)
     [frame] = measure(model, [measurement], progress=progress, stage="playing")
-    if sentence := written_otherwise(model, measurement.trials, frame):
+    if sentence := written_otherwise(measurement.trials, frame):
         warn(sentence)
     return frame
 
@@ -124,27 +125,26 @@ def answered_right(trials: Sequence[Trial], played: pd.DataFrame) -> list[Trial]
     return [trial for trial in trials if right[trial.name]]
 
 
-def written_otherwise(model: Vlm, trials: Sequence[Trial], played: pd.DataFrame) -> str:
-    """Where the model writes a right answer in other letters than it is read in, such as "yes" for
+def written_otherwise(trials: Sequence[Trial], played: pd.DataFrame) -> str:
+    """Where the model writes a right answer in letters in which no form has it, such as "yes" for
     the given "Yes": a sentence, without a full stop; empty if it does so nowhere.
 
     Args:
         played: from `play`, of these trials.
     """
-    named, decode = {trial.name: trial for trial in trials}, model.processor.tokenizer.decode
+    named = {trial.name: trial for trial in trials}
     right = played[played["correct"].fillna(False).astype(bool)]
     found = []
     for row in right.itertuples():
-        trial = named[row.trial]
-        pieces = read(model, trial.asked(row.condition), trial.words).pieces
-        texts = [decode([piece.token]).strip() for piece in pieces[trial.expected[row.condition]]]
-        if row.answer not in texts:
-            found.append((row.answer, texts[0]))
+        words = named[row.trial].words[named[row.trial].expected[row.condition]]
+        written = {form(word).strip() for word in words for form in FORMS.values()}
+        if row.answer.casefold() in map(str.casefold, words) and row.answer not in written:
+            found.append((row.answer, words[0]))
     if not found:
         return ""
-    answer, text = found[0]
+    answer, given = found[0]
     return (
-        f"{model.name} writes {answer!r} where the answer is read at {text!r}, in {len(found)} of "
+        f"the model writes {answer!r} where the given answer is {given!r}, in {len(found)} of "
         f"{len(right)} pictures that it answers correctly: effects there are on a word that it "
         "does not write; give the answers in the letters in which the model writes them"
     )
