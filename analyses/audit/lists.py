@@ -105,7 +105,8 @@ def alike(
 
 
 def _csv(path):
-    separator = separator_of(path.read_text("utf-8-sig").partition("\n")[0])
+    with path.open(encoding="utf-8-sig") as file:
+        separator = separator_of(file.readline())
     return pd.read_csv(path, sep=separator, decimal="," if separator == ";" else ".")
 
 

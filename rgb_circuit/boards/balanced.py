@@ -96,8 +96,13 @@ def check_request(n: int, seed: int, fixed: Mapping[str, Any], known: Sequence[s
         raise InputError(
             f"cannot fix {', '.join(unknown)}; what can be fixed is {', '.join(known)}"
         )
-    whole_number("n", n, advice="ask for a whole number of trials, one or more")
-    whole_number("seed", seed, least=0)
+    as_request(n, seed)
+
+
+def as_request(n: int, seed: int) -> tuple[int, int]:
+    """A number of trials and a seed as ints; InputError unless they are valid."""
+    n = whole_number("n", n, advice="ask for a whole number of trials, one or more")
+    return n, whole_number("seed", seed, least=0)
 
 
 def in_turn(options: Sequence[Any], n: int, rng: np.random.Generator) -> list[Any]:

@@ -300,17 +300,12 @@ def _check_conditions(trials):
 def _check_overlap(name, edits, trials, spots):
     """Raise InputError if two edits of a variant write to one place, since either might win."""
     # By head, since a variant may hold hundreds; a whole layer may meet any head of it.
-    by_place: dict[tuple[int, int | None], list[AnyEdit]] = {}
-    of_layer: dict[int, list[AnyEdit]] = {}
+    by_layer: dict[int, dict[int | None, list[AnyEdit]]] = {}
     for edit in edits:
         layer, head = edit.layer, edit.head
-        before = of_layer.setdefault(layer, [])
-        near = (
-            before
-            if head is None
-            else [*by_place.get((layer, None), []), *by_place.get((layer, head), [])]
-        )
-        for other in near:
+        of_head = by_layer.setdefault(layer, {})
+        near = of_head if head is None else (None, head)
+        for other in (other for one in near for other in of_head.get(one, ())):
             if not _meet(edit, other):
                 continue
             for trial in trials:
@@ -323,8 +318,7 @@ def _check_overlap(name, edits, trials, spots):
                         f"variant {name!r} edits {what} twice at position {min(places)} of trial "
                         f"{trial.name!r} ({other.component} and {edit.component}); keep one edit"
                     )
-        before.append(edit)
-        by_place.setdefault((layer, head), []).append(edit)
+        of_head.setdefault(head, []).append(edit)
 
 
 def _meet(edit, other):

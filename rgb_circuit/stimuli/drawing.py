@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..arguments import check_wrapped, whole_number
+from ..arguments import check_wrapped
+from ..boards.balanced import as_request
 from ..conversation.answers import FORMS, drawable, form_of
 from ..errors import InputError
 from ..files.table_text import shortened
@@ -47,8 +48,7 @@ def trials(
         ['clean', 'recolored', 'erased', 'swapped', 'moved']
     """
     check_wrapped(model)
-    n = whole_number("n", n, advice="ask for a whole number of trials, one or more")
-    seed = whole_number("seed", seed, least=0)
+    n, seed = as_request(n, seed)
     task = find(task) if isinstance(task, str) else task
     if not isinstance(task, Task):
         raise InputError(f"task is {shortened(task)}; give a Task, or the name of a shipped one")
@@ -75,8 +75,9 @@ def trials(
 def _check_asked(task, drawn):
     """Raise InputError if a trial is drawn with another question than its task's, by which words
     are chosen and effects are read."""
+    questions = [question.strip() for question in task.questions]
     for trial in drawn:
-        if not any(question.strip() in trial.prompt for question in task.questions):
+        if not any(question in trial.prompt for question in questions):
             raise InputError(
                 f"the task {task.name!r} asks {task.question!r}, but its drawing function writes "
                 f"another question into trial {trial.name!r} ({shortened(trial.prompt)}); change "
