@@ -105,11 +105,14 @@ def test_what_is_said_follows_from_the_states(planted, state, sentence, box):
 
 
 def test_too_few_trials_for_any_head_are_called_so(planted):
-    evidence = planted.frames["evidence"]
+    shown = planted.frames["evidence"]
+    evidence = shown.assign(holds=False, state="undecided")
     few = head.values(changed(planted, evidence=evidence.assign(n=9)))["more"]
     assert "too few to confirm any head, at a false discovery rate" in few
     # Ten are enough among 24 heads.
     assert "too few" not in head.values(changed(planted, evidence=evidence.assign(n=10)))["more"]
+    # Several heads together may be shown by fewer than one alone takes.
+    assert "too few" not in head.values(changed(planted, evidence=shown.assign(n=9)))["more"]
 
 
 def test_without_roles_the_strongest_heads_are_drawn_and_nothing_between_them(planted):

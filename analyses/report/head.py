@@ -250,8 +250,11 @@ def _how_sure(run, standings):
         return ""
     heads = run.manifest["layers"] * run.manifest["heads"]
     open_ = "; a head is open if no prediction is refuted but not all are shown"
-    # At best, if all trials were answered correctly.
-    few = not roles.power(run.frames["evidence"], power.EVEN, stray=0) <= 1
+    # At best, if all trials were answered correctly. Power is of a head alone: heads that are
+    # shown, several together, were enough.
+    few = "shown" not in states and not (
+        roles.power(run.frames["evidence"], power.EVEN, stray=0) <= 1
+    )
     return (
         f"tested on {run.n}, {'too few to confirm any head, ' * few}at a false discovery rate of "
         f"5{chr(160)}% over {heads:,} heads" + open_ * ("undecided" in states)
