@@ -108,7 +108,7 @@ def test_too_few_trials_for_any_head_are_called_so(planted):
     shown = planted.frames["evidence"]
     evidence = shown.assign(holds=False, state="undecided")
     few = head.values(changed(planted, evidence=evidence.assign(n=9)))["more"]
-    assert "too few to confirm any head, at a false discovery rate" in few
+    assert "too few to confirm one head alone, at a false discovery rate" in few
     # Ten are enough among 24 heads.
     assert "too few" not in head.values(changed(planted, evidence=evidence.assign(n=10)))["more"]
     # Several heads together may be shown by fewer than one alone takes.

@@ -574,7 +574,7 @@ def test_power_is_the_smallest_share_that_these_trials_confirm(found, plain):
     said, too_few = power.beforehand(trials, GAME, len(model.heads()))
     assert said == power.in_words(f"{len(trials)} trials", steady, uneven) and not too_few
     assert power.beforehand(trials[:12], GAME, 1024)[1] == (
-        "12 trials are too few to confirm any of 1,024 heads: it takes 16 or more."
+        "12 trials are too few to confirm one head alone among 1,024: it takes 16 or more."
     )
     assert power.smallest_share(15, 1024, 0.25) > 1 >= power.smallest_share(16, 1024, 0.25)
 

@@ -94,5 +94,5 @@ def test_four_pairs_are_too_few_under_two_names_and_the_page_says_so(run):
         assert (
             "8 trials in 4 clusters confirm no head, even one that restores the whole gap" in text
         )
-    too_few = "8 trials in 4 clusters are too few to confirm any of 24 heads: it takes "
+    too_few = "8 trials in 4 clusters are too few to confirm one head alone among 24: it takes "
     assert too_few in said and "or more clusters for each answer.\n" in said

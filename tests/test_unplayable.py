@@ -223,7 +223,7 @@ def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_the
         sentence,
     )
     first = (
-        r"5 trials are too few to confirm any of \d+ heads: it takes 9 or more\.\n"
+        r"5 trials are too few to confirm one head alone among \d+: it takes 9 or more\.\n"
         r"First 4 trials: \d of 20 pictures are answered correctly\.\n"
     )
     assert re.fullmatch(first, printed.out) and not (tmp_path / "report.html").exists()

@@ -97,7 +97,7 @@ def beforehand(trials: Sequence[Trial], task: Task, heads: int) -> tuple[str, st
     Examples:
         >>> from analyses.evidence.power import beforehand
         >>> beforehand(trials, trials[0].task, 1024)[1]
-        '4 trials are too few to confirm any of 1,024 heads: it takes 16 or more.'
+        '4 trials are too few to confirm one head alone among 1,024: it takes 16 or more.'
     """
     replicates = Replicates.of(trials, task)
     words = np.array([trial.answers.get(task.right, "") for trial in trials])
@@ -116,5 +116,6 @@ def beforehand(trials: Sequence[Trial], task: Task, heads: int) -> tuple[str, st
     fewest = next(more for more in range(n + 1, MOST) if share(more, EVEN) <= 1)
     of = " clusters" * (replicates.n() < len(trials)) + " for each answer" * (answers > 1)
     return sentence, (
-        f"{tested_on} are too few to confirm any of {heads:,} heads: it takes {fewest} or more{of}."
+        f"{tested_on} are too few to confirm one head alone among {heads:,}: it takes {fewest} or "
+        f"more{of}."
     )
