@@ -177,9 +177,9 @@ def _table(path):
         # Spreadsheets put a byte order mark first, which would become part of the first column's
         # name.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            separator = separator_of(file.readline())
+            separator, above = separator_of(file.readline())
             file.seek(0)
-            rows = list(csv.reader(file, delimiter=separator, strict=True))
+            rows = list(csv.reader(file, delimiter=separator, strict=True))[above:]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"cannot read {path} as a CSV in UTF-8 ({error}); export it again as one"
@@ -191,7 +191,9 @@ def _table(path):
         )
     header, *rest = rows
     filled = [
-        (number, cells) for number, cells in enumerate(rest, start=2) if any(map(str.strip, cells))
+        (number, cells)
+        for number, cells in enumerate(rest, start=2 + above)
+        if any(map(str.strip, cells))
     ]
     return header, filled
 

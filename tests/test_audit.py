@@ -235,6 +235,8 @@ def test_a_table_of_a_locale_with_decimal_commas_is_read_and_a_heads_name_is_no_
     file = tmp_path / "heads.csv"
     file.write_text("\ufefflayer;head;score\n3;0;0,5\n3;1;0,75\n", "utf-8")
     assert audit.read_lists(file, top=1) == {"heads": [(3, 1)]}
+    file.write_text("sep=;\n" + file.read_text("utf-8-sig"))
+    assert audit.read_lists(file, top=1) == {"heads": [(3, 1)]}
     file.write_text("layer,head\n3,3.1\n")
     with pytest.raises(rgb.InputError, match="whole numbers from 0, and there is 3.1"):
         audit.read_lists(file)

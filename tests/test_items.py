@@ -237,8 +237,32 @@ def test_what_rounding_alone_could_make_is_no_effect_and_no_gap():
 def test_trials_without_a_word_are_left_out_of_its_panel():
     trials = asked(16)
     trials[8:] = [replace(one, answers=one.answers | {"third": "green"}) for one in trials[8:]]
-    table = panel_table(swept(trials, 1.0), {"third": ("changed", "third")}, trials=trials)
+    frame, third = swept(trials, 1.0), {"third": ("changed", "third")}
+    table = panel_table(frame, third, trials=trials)
     assert table["n"].tolist() == [8] and table["effect"].tolist() == [-1]
+    assert panels(frame, third, trials=trials)["third"].tolist() == [-1]
+
+
+def test_the_gap_is_that_of_the_trials_with_a_right_answer():
+    task = task_of(trials := asked(16))
+    trials = [replace(one, task=task) for one in trials]
+    trials[:6] = [
+        replace(one, answers={"other": one.answers["other"]}, expected={}) for one in trials[:6]
+    ]
+    assert gaps(swept(trials, 1.0), trials=trials) == {"changed": 1.0}
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("table", [panels, panel_table])
+def test_a_panel_that_the_frame_does_not_have_is_refused_by_name(table, own):
+    trials = asked(16)
+    of = {"trials": trials} if own else {}
+    for panel, said in (
+        (("changed", "third"), "of the role 'third', and the frame has right, "),
+        (("erased", "right"), "of the target 'erased', and the frame has changed; "),
+    ):
+        with pytest.raises(InputError, match=f"panel 'x' is {said}"):
+            table(swept(trials, 1.0), {"x": panel}, **of)
 
 
 # Verdicts on simulated effects of two answers

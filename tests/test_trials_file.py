@@ -492,8 +492,9 @@ def test_trials_and_a_file_exclude_each_other(tmp_path, rows, capsys):
     assert "not allowed with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("above", [[], ["sep={}"], ['"SEP={}"']])
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_a_table_of_a_locale_with_decimal_commas_is_read(separator, tmp_path, rows):
+def test_a_table_of_a_locale_with_decimal_commas_is_read(separator, above, tmp_path, rows):
     plain = read_trials(write(tmp_path, rows))
-    turned = [[separator.join(row)] for row in rows]
+    turned = [[line.format(separator)] for line in above] + [[separator.join(row)] for row in rows]
     assert read_trials(write(tmp_path, turned, encoding="utf-8-sig")) == plain

@@ -142,11 +142,11 @@ def test_what_is_no_table_is_refused(rows, sentence, toy, no_forward):
         taken(toy, rows)
 
 
-def written(path, *, separator=",", encoding="utf-8", end="\n", more=""):
+def written(path, *, separator=",", encoding="utf-8", end="\n", above="", more=""):
     """Three rows as a file, of which one is empty."""
     rows = ["id,clean,changed,is,was", "1.0,red.png,green.png,red,green", ",,,,",
             "2.0,red.png,green.png,red,green"]  # fmt: skip
-    text = end.join(rows).replace(",", separator) + end + more
+    text = above + end.join(rows).replace(",", separator) + end + more
     path.write_bytes(text.encode(encoding))
     return path
 
@@ -155,6 +155,7 @@ def written(path, *, separator=",", encoding="utf-8", end="\n", more=""):
     "how",
     [
         dict(separator=";", encoding="utf-8-sig", end="\r\n"),
+        dict(separator=";", encoding="utf-8-sig", end="\r\n", above="sep=;\r\n"),
         dict(separator="\t"),
         dict(separator=", "),
     ],

@@ -106,8 +106,9 @@ def alike(
 
 def _csv(path):
     with path.open(encoding="utf-8-sig") as file:
-        separator = separator_of(file.readline())
-    return pd.read_csv(path, sep=separator, decimal="," if separator == ";" else ".")
+        separator, above = separator_of(file.readline())
+    decimal = "," if separator == ";" else "."
+    return pd.read_csv(path, sep=separator, skiprows=above, decimal=decimal)
 
 
 def _of_table(table, path, top):

@@ -90,14 +90,19 @@ def panels(
     Returns:
         A row per head: ``layer, head``, and a column per panel with the mean effect over trials
         (logits), or 0 if that may be rounding alone.
+
+    Raises:
+        InputError: the frame does not have the target or the role of a panel.
     """
+    _check(frame, which)
     columns = {}
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
     own_pictures = _own(frame, trials)
     for panel, (target, role) in which.items():
         if own_pictures is not None:
-            cells, words = own_pictures.cells(target, role)
-            mean = pd.Series(own_pictures.means(cells, words)[0].mean(0), cells.columns)
+            with_role = own_pictures.with_role(role)
+            cells, words = with_role.cells(target, role)
+            mean = pd.Series(with_role.means(cells, words)[0].mean(0), cells.columns)
             columns[panel] = mean.where(mean.abs() > rounding, 0.0)
             continue
         rows = frame[(frame["target"] == target) & (frame["role"] == role)]
@@ -123,7 +128,8 @@ def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[
         `LEAST_GAP`, or than `FLOORS` times the noise floor.
     """
     if (own_pictures := _own(frame, trials)) is not None:
-        return {str(target): own_pictures.gap(str(target)) for target in frame["target"].unique()}
+        answered = own_pictures.with_role(own_pictures.right)
+        return {str(target): answered.gap(str(target)) for target in frame["target"].unique()}
     gap_of = {}
     for target, rows in frame.groupby("target", observed=True):
         once = rows.drop_duplicates(["trial", "role"])
@@ -163,7 +169,11 @@ def tested(
         rounding; with a single trial, which allows no test, only the latter), ``n`` (trials; for
         pictures that no task drew, clusters, and with fewer than
         `rgb_circuit.stimuli.replicates.FEWEST` of these nothing is told).
+
+    Raises:
+        InputError: the frame does not have the target or the role of a panel.
     """
+    _check(frame, which)
     gap, blocks = gaps(frame, trials=trials), []
     own_pictures = _own(frame, trials)
     rounding = mean_floor(frame.attrs.get("noise_floor", 0.0), frame["trial"].nunique())
@@ -184,6 +194,16 @@ def tested(
         )
         blocks.append(pd.DataFrame(about, index=block.index).join(block))
     return pd.concat(blocks, ignore_index=True)
+
+
+def _check(frame, which):
+    for panel, (target, role) in which.items():
+        for column, name in (("target", target), ("role", role)):
+            if name not in (known := list(map(str, frame[column].unique()))):
+                raise InputError(
+                    f"panel {panel!r} is of the {column} {name!r}, and the frame has "
+                    f"{', '.join(known)}; give panels of these, or those of panels_for(trials)"
+                )
 
 
 def _tested(rows, level):
@@ -226,6 +246,11 @@ class _OwnPictures:
     def replicates(self) -> Replicates:
         return Replicates.of(self.trials, self.task)
 
+    @property
+    def right(self):
+        """The role that is right for the clean picture, or None."""
+        return self.task.conditions["clean"].right
+
     def with_role(self, role):
         """The same with only the trials that have an answer of this role."""
         return replace(self, trials=[trial for trial in self.trials if role in trial.answers])
@@ -263,7 +288,7 @@ class _OwnPictures:
 
     def gap(self, target):
         """See `gaps`."""
-        right = self.task.conditions["clean"].right
+        right = self.right
         other = self.task.with_gap(target) if right else target
         if right is None or not (self.frame["target"] == other).any():
             return np.nan

@@ -1,5 +1,6 @@
 """Names and words as tables give them: text and whole numbers are taken, the rest is refused."""
 
+import re
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -7,12 +8,23 @@ from typing import Any
 from ..errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
+# A line above the header from which Excel takes the separator, quoted or not.
+_SAID = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
-def separator_of(header: str, usual: str = ",") -> str:
-    """What stands between the cells of a table whose first line this is: Excel writes semicolons
-    where the comma is the decimal mark."""
-    return usual if usual in header else max(SEPARATORS, key=header.count)
+def separator_of(first_line: str, usual: str = ",") -> tuple[str, int]:
+    """What stands between the cells of a table: Excel writes semicolons where the comma is the
+    decimal mark.
+
+    Args:
+        first_line: the header, or a line ``sep=;`` above it.
+
+    Returns:
+        The separator; and the number of lines above the header: 0, or 1.
+    """
+    if said := _SAID.fullmatch(first_line):
+        return said[1], 1
+    return (usual if usual in first_line else max(SEPARATORS, key=first_line.count)), 0
 
 
 def as_text(value: object, what: str, example: str) -> str:

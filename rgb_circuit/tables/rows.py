@@ -230,8 +230,7 @@ def _of_file(path):
 
 def _csv(path, separator=","):
     with path.open(encoding="utf-8-sig") as file:
-        header = file.readline()
-    separator = separator_of(header, separator)
+        separator, above = separator_of(file.readline(), separator)
     try:
         with warnings.catch_warnings():
             # pandas warns if it drops cells.
@@ -240,6 +239,7 @@ def _csv(path, separator=","):
             frame = pd.read_csv(
                 path,
                 sep=separator,
+                skiprows=above,
                 dtype=str,
                 keep_default_na=False,
                 encoding="utf-8-sig",
