@@ -257,11 +257,11 @@ def test_the_gap_is_that_of_the_trials_with_a_right_answer():
 def test_a_panel_that_the_frame_does_not_have_is_refused_by_name(table, own):
     trials = asked(16)
     of = {"trials": trials} if own else {}
-    for panel, said in (
+    for panel, sentence in (
         (("changed", "third"), "of the role 'third', and the frame has right, "),
         (("erased", "right"), "of the target 'erased', and the frame has changed; "),
     ):
-        with pytest.raises(InputError, match=f"panel 'x' is {said}"):
+        with pytest.raises(InputError, match=f"panel 'x' is {sentence}"):
             table(swept(trials, 1.0), {"x": panel}, **of)
 
 

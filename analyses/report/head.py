@@ -256,8 +256,8 @@ def _how_sure(run, standings):
         roles.power(run.frames["evidence"], power.EVEN, stray=0) <= 1
     )
     return (
-        f"tested on {run.n}, {'too few to confirm one head alone, ' * few}at a false discovery rate of "
-        f"5{chr(160)}% over {heads:,} heads" + open_ * ("undecided" in states)
+        f"tested on {run.n}, {'too few to confirm one head alone, ' * few}at a false discovery rate "
+        f"of 5{chr(160)}% over {heads:,} heads" + open_ * ("undecided" in states)
     )
 
 
