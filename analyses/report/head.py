@@ -255,9 +255,10 @@ def _how_sure(run, standings):
     few = "shown" not in states and not (
         roles.power(run.frames["evidence"], power.EVEN, stray=0) <= 1
     )
+    too_few = "too few to confirm one head alone, " * few
     return (
-        f"tested on {run.n}, {'too few to confirm one head alone, ' * few}at a false discovery rate "
-        f"of 5{chr(160)}% over {heads:,} heads" + open_ * ("undecided" in states)
+        f"tested on {run.n}, {too_few}at a false discovery rate of 5{chr(160)}% over "
+        f"{heads:,} heads" + open_ * ("undecided" in states)
     )
 
 
