@@ -29,7 +29,7 @@ def test_estimates_are_compared_with_what_they_estimate(capsys, monkeypatch):
     folder = Path(__file__).parents[1] / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))
     script = runpy.run_path(str(folder / "attribution.py"))
-    script["main"](["--trials", "2"])
+    script["main"](["--trials", "1"])
     printed = capsys.readouterr().out
     assert all(
         word in printed for word in ("toy", "planted", "random, 8 × 8", "atp-ig", "times faster")
