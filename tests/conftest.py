@@ -133,6 +133,20 @@ def two_trials_run(runs_folder):
     return runs.finished(runs.TWO_TRIALS, runs_folder / "two-trials")
 
 
+@pytest.fixture(scope="session")
+def small_folder(runs_folder):
+    """The folder of `runs.small`."""
+    return str(runs.small(runs_folder / "small-model"))
+
+
+@pytest.fixture(scope="session")
+def small_run(runs_folder, small_folder):
+    """The folder of ``rgb-circuit run`` with `runs.SMALL` on the small model, without figures and
+    page; read only, copy it to change it."""
+    options = ("--model", small_folder, *runs.SMALL)
+    return runs.finished(options, runs_folder / "small", drawn=False)
+
+
 @pytest.fixture
 def no_forward(monkeypatch):
     """Any forward of a language model fails the test."""
@@ -146,7 +160,7 @@ def no_forward(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def _ndif_server(random_folder, tmp_path_factory):
+def _ndif_server(random_folder, small_folder, tmp_path_factory):
     if sentence := remote_server.missing():
         pytest.skip(sentence)
     # Imported here because it loads much of transformers.
@@ -160,6 +174,7 @@ def _ndif_server(random_folder, tmp_path_factory):
         "toy": "rgb_circuit/toy",
         "planted": "rgb_circuit/planted",
         "grouped": str(random_folder["grouped"]),
+        "small": small_folder,
         **{name: str(families.saved(name, home / name)) for name in remote_server.FAMILIES},
     }
     with remote_server.served(names, home) as server:
@@ -169,7 +184,7 @@ def _ndif_server(random_folder, tmp_path_factory):
 @pytest.fixture
 def ndif_server(_ndif_server):
     """A running NDIF server (`remote_server.Server`) with rgb_circuit/toy, rgb_circuit/planted,
-    the grouped random LLaVA and some other families.
+    the grouped random LLaVA, the small planted one and some other families.
 
     One for the whole session; a test may stop it and leave it stopped.
     """

@@ -27,7 +27,6 @@ import rgb_circuit as rgb
 from analyses import study
 from rgb_circuit.files.locking import locked
 from rgb_circuit.files.results import open_folder
-from rgb_circuit.models.planted import planted
 
 OPTIONS = dict(trials="6", seed=0, positions="end", only_correct=False, device="auto", dtype="auto")
 
@@ -79,7 +78,7 @@ def main(folder, kills, seed):
     # tqdm's default lock is shared by forks, and a killed one would hold it forever.
     tqdm.set_lock(threading.RLock())
     runs.undrawn(pytest.MonkeyPatch())
-    model = rgb.wrap(*planted(grid=3, layers=4, decoys=())[:2], name="planted")
+    model = rgb.wrap(*runs.small_model(), name="planted")
     trials = rgb.rgb_trials(model, int(OPTIONS["trials"]))
 
     # Run this one here rather than in a fork, so that forks inherit all imports.

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 from filelock import FileLock
+from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from analyses import report, study
 from analyses.command import main
@@ -16,20 +17,53 @@ from analyses.report import page
 from analyses.study import closer_look
 from rgb_circuit.errors import NotApplicable
 from rgb_circuit.files.results import write_bytes
+from rgb_circuit.models.planted import Placement, planted
+from rgb_circuit.models.small import save
 
 # Options of ``rgb-circuit run``. Heads of the planted model get their roles, those of the toy none,
 # and two trials are too few to test any.
 PLANTED = ("--model", "planted", "--trials", "12")
 TOY = ("--trials", "10", "--seed", "3", "--name", "A <i>small</i> one")
 TWO_TRIALS = ("--trials", "2")
+# For whole runs that are compared, bit by bit: so many trials show that of `small_model`'s heads
+# some are color extractors, which are frozen, and others background writers.
+SMALL = ("--trials", "9")
+SMALLER = Placement(
+    mean=(0, 0),
+    poi=(1, 0),
+    extractor=(2, 1),
+    redundant_pair=((2, 0), (3, 0)),
+    early_background_writer=(1, 1),
+    late_background_writer=(3, 1),
+)
 
 
-def finished(options: Sequence[str], folder: Path) -> Path:
-    """The folder with the finished run; other callers wait for the first to make it."""
+def small_model() -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """A small planted model and its processor: seven of its eight heads have a part."""
+    decoys = ("redundant_pair", "early_background_writer", "late_background_writer")
+    return planted(grid=3, layers=4, heads=2, placement=SMALLER, decoys=decoys)[:2]
+
+
+def small(folder: Path) -> Path:
+    """The folder with `small_model`; other callers wait for the first to make it."""
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            save(*small_model(), folder)
+    return folder
+
+
+def finished(options: Sequence[str], folder: Path, drawn: bool = True) -> Path:
+    """The folder with the finished run; other callers wait for the first to make it.
+
+    Args:
+        drawn: with figures and page; otherwise they are empty (`undrawn`).
+    """
     with FileLock(folder.with_suffix(".lock")):
         if not _said(folder).exists():
             said = io.StringIO()
-            with redirect_stdout(said):
+            with redirect_stdout(said), pytest.MonkeyPatch.context() as patched:
+                if not drawn:
+                    undrawn(patched)
                 assert main(["run", *options, "--out", str(folder)]) == 0
             _said(folder).write_text(said.getvalue())
     return folder

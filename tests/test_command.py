@@ -133,7 +133,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
         "--random",
         "1",
         "--trials",
-        "16",
+        "12",
         "--out",
         str(tmp_path),
     ]
@@ -182,7 +182,7 @@ def test_calibration_goes_on_with_the_models_that_are_left_and_writes_every_verd
     assert "roles, only correct trials" not in set(frame[frame["kind"] == "random"]["reading"])
     kinds = pd.read_parquet(tmp_path / "calibration_trials.parquet")
     assert set(kinds["like"]) == {*calibrate.KINDS, calibrate.UNEVEN_HEAD, "all"}
-    assert set(kinds["trials"]) == {16}
+    assert set(kinds["trials"]) == {12}
     assert (tmp_path / "calibration.png").exists() and (
         tmp_path / "calibration_trials.png"
     ).exists()

@@ -35,25 +35,15 @@ from rgb_circuit.keeping.store import open_store
 from rgb_circuit.measuring import measure as measuring
 from rgb_circuit.measuring.estimate import cost
 from rgb_circuit.measuring.measure import follow, measure
-from rgb_circuit.models.planted import planted
-from rgb_circuit.models.small import save
 from rgb_circuit.running import memory
 from rgb_circuit.stimuli.tasks import task_of
 
 FRAMES = ("play", "patch_heads", "evidence", "roles")
-# Enough to tell roles.
-SMALL = ("--trials", "6")
 
 
 @pytest.fixture(scope="module")
 def trials(grouped):
     return rgb.rgb_trials(grouped, 3)
-
-
-@pytest.fixture(scope="module")
-def planted_folder(tmp_path_factory):
-    """A small model with a circuit, so that heads are found and frozen."""
-    return str(save(*planted(grid=4, decoys=())[:2], tmp_path_factory.mktemp("planted")))
 
 
 @pytest.fixture
@@ -400,6 +390,8 @@ def test_killed_at_six_points_a_run_leaves_the_same_bytes_and_repeats_nothing(tm
     undisturbed = content(tmp_path / "undisturbed")
     assert {f"{name}.parquet" for name in FRAMES} <= set(undisturbed) and len(undisturbed) > 50
     assert len([name for name in undisturbed if name.startswith("parts/steered-")]) == 3
+    # Sweeps with frozen heads are among it.
+    assert pd.read_parquet(tmp_path / "undisturbed" / "evidence.parquet")["frozen"].any()
     for number in range(1, found["runs"] + 1):
         assert content(tmp_path / f"killed-{number}") == undisturbed
     assert not list(tmp_path.rglob("*.part"))
@@ -423,21 +415,11 @@ def test_the_curve_takes_pictures_that_are_there_already(grouped, tmp_path, seen
     assert content(tmp_path / "whole") == content(tmp_path / "shards")
 
 
-@pytest.fixture(scope="module")
-def whole(planted_folder, tmp_path_factory):
-    """The folder of a run of the small model, to read."""
-    folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patched:
-        runs.undrawn(patched)
-        assert main(["run", "--model", planted_folder, *SMALL, "--out", str(folder)]) == 0
-    return folder
-
-
 def test_a_finished_run_is_repaired_without_a_forward(
-    whole, planted_folder, tmp_path, undrawn, forwards
+    small_run, small_folder, tmp_path, undrawn, forwards
 ):
-    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
-    command = ["run", "--model", planted_folder, *SMALL, "--out", str(tmp_path)]
+    shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
+    command = ["run", "--model", small_folder, *runs.SMALL, "--out", str(tmp_path)]
     before, when = content(tmp_path), parts(tmp_path)
     (tmp_path / "evidence.parquet").unlink()
     (tmp_path / ".play.parquet.0123.part").write_bytes(b"half")
@@ -450,17 +432,18 @@ def test_a_finished_run_is_repaired_without_a_forward(
 
     (tmp_path / "roles.parquet").unlink()
     del forwards[:]
-    rgb.load(planted_folder)
+    rgb.load(small_folder)
     loading = len(forwards)
     assert main(command) == 0
     assert content(tmp_path) == before and len(forwards) == 2 * loading > 0
 
 
 def test_shards_are_merged_into_what_one_run_gives(
-    whole, planted_folder, tmp_path, undrawn, capsys, monkeypatch
+    small_run, small_folder, tmp_path, undrawn, capsys, monkeypatch
 ):
     """Two shards share a folder, the third has its own."""
-    common = ["run", "--model", planted_folder, *SMALL]
+    assert pd.read_parquet(small_run / "evidence.parquet")["frozen"].any()
+    common = ["run", "--model", small_folder, *runs.SMALL]
     for shard, folder in (("1/3", "ab"), ("2/3", "ab"), ("3/3", "c")):
         assert main([*common, "--shard", shard, "--out", str(tmp_path / folder)]) == 0
         assert f"Shard {shard} is done" in capsys.readouterr().out
@@ -474,7 +457,7 @@ def test_shards_are_merged_into_what_one_run_gives(
     assert main(["report", str(tmp_path / "ab"), "--out", str(tmp_path / "early")]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.startswith("2 of 6 trials are not measured, of shard 3/3.")
+        printed.startswith("3 of 9 trials are not measured, of shard 3/3.")
         and "color extractor" in printed
     )
     # With all three, the sweeps with frozen heads remain.
@@ -488,7 +471,7 @@ def test_shards_are_merged_into_what_one_run_gives(
     # With those too, no model is needed.
     assert main(["report", str(tmp_path / "all")]) == 0
     assert "color extractor" in capsys.readouterr().out and len(loaded) == 2
-    assert content(whole) == content(tmp_path / "early") == content(tmp_path / "all")
+    assert content(small_run) == content(tmp_path / "early") == content(tmp_path / "all")
 
 
 @pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/", "a/b", "1/-2", "1/99"])
@@ -668,6 +651,8 @@ def test_a_damaged_part_is_computed_again_and_no_other(damage, grouped, trials, 
 def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished(
     reason, tmp_path, undrawn, monkeypatch, capsys
 ):
+    # What is written later is written alike.
+    runs.without_closer_look(monkeypatch)
     command = ["run", "--trials", "2", "--out", str(tmp_path)]
     replace, left = os.replace, [7]
 
@@ -693,13 +678,13 @@ def test_a_disk_that_fills_up_or_turns_read_only_costs_nothing_that_was_finished
 
 
 def test_a_disk_that_is_full_while_roles_are_tested_is_not_taken_for_trials_without_roles(
-    planted_folder, tmp_path, monkeypatch, capsys
+    small_folder, tmp_path, monkeypatch, capsys
 ):
     def full(*given, **options):
         raise rgb.errors.CannotWrite("cannot write")
 
     monkeypatch.setattr(roles, "steps", full)
-    assert main(["run", "--model", planted_folder, "--trials", "2", "--out", str(tmp_path)]) == 2
+    assert main(["run", "--model", small_folder, "--trials", "2", "--out", str(tmp_path)]) == 2
     assert refused(capsys) == "rgb-circuit: cannot write"
 
 

@@ -45,8 +45,14 @@ def same_frames(one, other):
 
 
 @pytest.fixture(scope="module")
-def run_there(_ndif_server, tmp_path_factory):
-    """The folder of `runs.PLANTED` on a server that is waited for; and of every time that something
+def command(small_folder):
+    """The run of `small_run`, on a server or here."""
+    return ["run", "--model", small_folder, *runs.SMALL]
+
+
+@pytest.fixture(scope="module")
+def run_there(command, _ndif_server, tmp_path_factory):
+    """The folder of `small_run` on a server that is waited for; and of every time that something
     was measured, (trials, requests)."""
     run, rounds = measure._run, []
 
@@ -63,30 +69,30 @@ def run_there(_ndif_server, tmp_path_factory):
         _ndif_server.connect(monkeypatch)
         runs.undrawn(monkeypatch)
         monkeypatch.setattr(measure, "_run", counted)
-        assert main(["run", *runs.PLANTED, "--remote", _ndif_server.url, "--out", str(folder)]) == 0
+        assert main([*command, "--remote", _ndif_server.url, "--out", str(folder)]) == 0
     return folder, [one for one in rounds if one[0]]
 
 
 def test_a_run_on_a_server_leaves_what_a_run_here_leaves(
-    planted_run, run_there, ndif_server, monkeypatch
+    small_run, command, run_there, ndif_server, monkeypatch
 ):
     there, _ = run_there
-    same_frames(planted_run, there)
+    same_frames(small_run, there)
     assert (there / "roles.parquet").exists()
     runs.sections(monkeypatch, "reproduce")
     assert f"--remote {ndif_server.url}" in page.write(there).read_text()
     # On this machine it would be another run.
-    assert main(["run", *runs.PLANTED, "--out", str(there)]) == 2
+    assert main([*command, "--out", str(there)]) == 2
 
 
 def test_a_run_asks_at_most_three_times_a_trial_and_round(run_there):
     # Each trial by itself: the first four are played alone, before all else; then the first half is
     # played and measured, with where every head looks on three and the noise of four, for the page;
-    # then the second half, with direct effects of two more. Then stand-ins, and frozen heads. The
+    # then the second half, with direct effects of four more. Then stand-ins, and frozen heads. The
     # closer look, together: for half the trials what is averaged and patched, and for three where
     # the heads found look, and what is answered while they look elsewhere.
-    each = [(4, 4), (6, 6 + 6 + 3 + 4), (6, 6 + 2)]
-    through, look = [(12, 12), (12, 12)], (6 + 3, 2 * 6 + 3 + 3)
+    each = [(4, 4), (4, 4 + 4 + 3 + 4), (5, 5 + 4)]
+    through, look = [(9, 9), (9, 9)], (5 + 3, 2 * 5 + 3 + 3)
     assert run_there[1] == [*each, *through, look]
 
 
@@ -105,7 +111,7 @@ def same_bits(one, other):
 
 
 def test_a_detached_run_is_handed_in_and_collected(
-    run_there, ndif_server, monkeypatch, tmp_path, capsys
+    command, run_there, ndif_server, monkeypatch, tmp_path, capsys
 ):
     runs.undrawn(monkeypatch)
     ndif_server.connect(monkeypatch)
@@ -117,14 +123,16 @@ def test_a_detached_run_is_handed_in_and_collected(
         return post(*given)
 
     monkeypatch.setattr(server._Backend, "_post", counted)
-    status = main(["run", *runs.PLANTED, "--remote", "--detach", "--out", str(tmp_path)])
+    status = main([*command, "--remote", "--detach", "--out", str(tmp_path)])
     assert status == 4 and "rgb-circuit collect" in capsys.readouterr().out
     # The probe of the model, the question that is new to it, and everything that needs no result
     # over all trials, at once; for the page, where heads look on three trials and direct effects of
     # eight; and the noise of four.
-    assert len(handed_in) == 1 + 1 + 12 + 3 + 8 + 4
+    assert len(handed_in) == 1 + 1 + 9 + 3 + 8 + 4
     rounds = 0
     while status == 4 and rounds < 100:
+        # Each round loads the model and all parts anew; without a pause they would be many more.
+        time.sleep(0.5)
         status = main(["collect", str(tmp_path)])
         rounds += 1
     assert status == 0 and 1 < rounds

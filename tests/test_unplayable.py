@@ -167,6 +167,7 @@ def test_with_only_correct_a_model_is_judged_by_the_trials_that_are_left(
     with monkeypatch.context() as patched:
         # What is asked about the page stands in its head.
         runs.sections(patched)
+        runs.without_closer_look(patched)
         printed, page = run(tmp_path / "all", capsys, *given)
     assert (
         sentence in printed
@@ -213,6 +214,7 @@ def test_a_model_that_cannot_play_is_told_after_four_trials_and_goes_on_from_the
     saved, tmp_path, capsys, monkeypatch
 ):
     runs.sections(monkeypatch, "reproduce")
+    runs.without_closer_look(monkeypatch)
     command = ["run", "--model", saved(grid=3), "--trials", "5", "--out", str(tmp_path)]
     assert main(command) == 2
     printed = capsys.readouterr()
