@@ -246,10 +246,10 @@ def test_trials_without_a_word_are_left_out_of_its_panel():
 def test_the_gap_is_that_of_the_trials_with_a_right_answer():
     task = task_of(trials := asked(16))
     trials = [replace(one, task=task) for one in trials]
-    trials[:6] = [
-        replace(one, answers={"other": one.answers["other"]}, expected={}) for one in trials[:6]
-    ]
-    assert gaps(swept(trials, 1.0), trials=trials) == {"changed": 1.0}
+    without = [replace(one, answers={"other": "red"}, expected={}) for one in trials]
+    some = without[:6] + trials[6:]
+    assert gaps(swept(some, 1.0), trials=some) == {"changed": 1.0}
+    assert np.isnan(gaps(swept(without, 1.0), trials=without)["changed"])
 
 
 @pytest.mark.parametrize("own", [False, True])

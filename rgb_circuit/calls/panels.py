@@ -289,8 +289,10 @@ class _OwnPictures:
     def gap(self, target):
         """See `gaps`."""
         right = self.right
-        other = self.task.with_gap(target) if right else target
-        if right is None or not (self.frame["target"] == other).any():
+        if right is None or not self.trials:
+            return np.nan
+        other = self.task.with_gap(target)
+        if not (self.frame["target"] == other).any():
             return np.nan
         words = np.array([trial.answers.get(right, "") for trial in self.trials])
         before, after = (
