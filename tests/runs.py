@@ -92,9 +92,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "write", lambda folder: write_bytes(folder / "report.html", b""))
 
 
-def without_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_closer_look(monkeypatch: pytest.MonkeyPatch, *but: str) -> None:
     """Make runs measure no more than how the model plays, every head and the roles, which is what
-    they print, and keep the pictures."""
+    they print, keep the pictures, and make of other frames only these."""
 
     def nothing(*given):
         raise NotApplicable("not asked for")
@@ -102,13 +102,15 @@ def without_closer_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def shown(*given):
         return {
-            name: steps if name == "stimuli" else nothing() for name, steps in every(*given).items()
+            name: steps if name in ("stimuli", *but) else nothing()
+            for name, steps in every(*given).items()
         }
 
     every = closer_look.steps
     monkeypatch.setattr(closer_look, "of_trials", lambda *given: {})
     monkeypatch.setattr(closer_look, "steps", shown)
-    monkeypatch.setattr(closer_look, "curve", nothing)
+    if "curve" not in but:
+        monkeypatch.setattr(closer_look, "curve", nothing)
 
 
 def sections(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:

@@ -43,6 +43,7 @@ def run(tmp_path_factory):
         options = ["--trials-file", folder / "rows.csv", "--columns", folder / "columns.toml"]
         with redirect_stdout(said), pytest.MonkeyPatch.context() as patched:
             runs.sections(patched, "roles")
+            runs.without_closer_look(patched, "curve", "sweeps")
             assert main(["run", "--model", *map(str, [folder / "reader", *options]),
                          "--out", str(out)]) == 0  # fmt: skip
         page = re.sub(r"<[^>]+>|\s+", " ", (out / "report.html").read_text())

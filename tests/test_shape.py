@@ -170,7 +170,7 @@ def test_a_run_from_the_command_speaks_of_shapes_to_the_end_of_its_page(tmp_path
         "--model",
         folder,
         "--trials",
-        "16",
+        "12",
         "--quiet",
         "--out",
         str(out),
