@@ -128,8 +128,7 @@ def gaps(frame: pd.DataFrame, *, trials: Sequence[Trial] | None = None) -> dict[
         `LEAST_GAP`, or than `FLOORS` times the noise floor.
     """
     if (own_pictures := _own(frame, trials)) is not None:
-        answered = own_pictures.with_role(own_pictures.right)
-        return {str(target): answered.gap(str(target)) for target in frame["target"].unique()}
+        return own_pictures.gaps()
     gap_of = {}
     for target, rows in frame.groupby("target", observed=True):
         once = rows.drop_duplicates(["trial", "role"])
@@ -197,12 +196,13 @@ def tested(
 
 
 def _check(frame, which):
-    for panel, (target, role) in which.items():
-        for column, name in (("target", target), ("role", role)):
-            if name not in (known := list(map(str, frame[column].unique()))):
+    known = {column: list(map(str, frame[column].unique())) for column in ("target", "role")}
+    for panel, target_and_role in which.items():
+        for (column, names), name in zip(known.items(), target_and_role):
+            if name not in names:
                 raise InputError(
                     f"panel {panel!r} is of the {column} {name!r}, and the frame has "
-                    f"{', '.join(known)}; give panels of these, or those of panels_for(trials)"
+                    f"{', '.join(names)}; give panels of these, or those of panels_for(trials)"
                 )
 
 
@@ -246,11 +246,6 @@ class _OwnPictures:
     def replicates(self) -> Replicates:
         return Replicates.of(self.trials, self.task)
 
-    @property
-    def right(self):
-        """The role that is right for the clean picture, or None."""
-        return self.task.conditions["clean"].right
-
     def with_role(self, role):
         """The same with only the trials that have an answer of this role."""
         return replace(self, trials=[trial for trial in self.trials if role in trial.answers])
@@ -286,15 +281,19 @@ class _OwnPictures:
             found["told"] = benjamini_hochberg(np.minimum(1, 2 * np.min(sides, axis=0))) <= level
         return block, found
 
-    def gap(self, target):
-        """See `gaps`."""
-        right = self.right
-        if right is None or not self.trials:
-            return np.nan
+    def gaps(self):
+        """See `rgb_circuit.calls.panels.gaps`."""
+        right, targets = self.task.conditions["clean"].right, self.frame["target"].unique()
+        if not (answered := self.with_role(right)).trials:
+            return {str(target): np.nan for target in targets}
+        return {str(target): answered._gap(str(target), right) for target in targets}
+
+    def _gap(self, target, right):
+        """The gap of a target; all trials have the role ``right``."""
         other = self.task.with_gap(target)
         if not (self.frame["target"] == other).any():
             return np.nan
-        words = np.array([trial.answers.get(right, "") for trial in self.trials])
+        words = np.array([trial.answers[right] for trial in self.trials])
         before, after = (
             self._relative(other, column, (), right).to_numpy()
             for column in ("source_logit", "target_logit")

@@ -9,7 +9,7 @@ from ..errors import InputError
 
 SEPARATORS = (",", ";", "\t", "|")
 # A line above the header from which Excel takes the separator, quoted or not.
-_SAID = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
 def separator_of(first_line: str, usual: str = ",") -> tuple[str, int]:
@@ -22,7 +22,7 @@ def separator_of(first_line: str, usual: str = ",") -> tuple[str, int]:
     Returns:
         The separator; and the number of lines above the header: 0, or 1.
     """
-    if said := _SAID.fullmatch(first_line):
+    if said := _SEPARATOR_LINE.fullmatch(first_line):
         return said[1], 1
     return (usual if usual in first_line else max(SEPARATORS, key=first_line.count)), 0
 
