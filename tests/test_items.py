@@ -252,6 +252,19 @@ def test_the_gap_is_that_of_the_trials_with_a_right_answer():
     assert np.isnan(gaps(swept(without, 1.0), trials=without)["changed"])
 
 
+def test_a_trial_without_a_word_to_read_against_is_refused_by_name():
+    trials = asked(16)
+    trials[:8] = [replace(one, answers=one.answers | {"third": "green"}) for one in trials[:8]]
+    frame = swept(trials, 1.0)
+    assert task_of(trials).controls("changed") == ("third",)
+    for call in (lambda: gaps(frame, trials=trials), lambda: panels(frame, PANEL, trials=trials),
+                 lambda: panel_table(frame, PANEL, trials=trials)):  # fmt: skip
+        with pytest.raises(InputError, match="trial '8' has no answer 'third', which effects are"):
+            call()
+    every = [replace(one, answers=one.answers | {"third": "green"}) for one in trials]
+    assert panels(swept(every, 1.0), PANEL, trials=every)["right"].tolist() == [1]
+
+
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("table", [panels, panel_table])
 def test_a_panel_that_the_frame_does_not_have_is_refused_by_name(table, own):

@@ -318,8 +318,15 @@ class _OwnPictures:
         value = said.pop(role)
         if not said:
             return value
-        controls = [said[name] for name in self.task.controls(target) if name in said]
-        others = np.stack([own.to_numpy(dtype=float) for own in controls or said.values()])
+        controls = {name: said[name] for name in self.task.controls(target) if name in said}
+        for trial in self.trials if controls else ():
+            if controls.keys().isdisjoint(trial.answers):
+                name = next(iter(controls))
+                raise InputError(
+                    f"trial {trial.name!r} has no answer {name!r}, which effects are read against; "
+                    f"add answers[{name!r}], or leave the trial out"
+                )
+        others = np.stack([own.to_numpy(dtype=float) for own in (controls or said).values()])
         return value - (np.nanmean(others, axis=0) if controls else np.fmax.reduce(others, axis=0))
 
     def _words(self, target, column, by):
